@@ -1,0 +1,56 @@
+"""What workers and gateways tell each other, once a second and whenever it changes.
+
+    worker  --Announcement--> every gateway       "gateways"
+    gateway --Outstanding---> every gateway       "gateways"
+    gateway --"who"---------> every worker        "workers"
+
+No store is asked: a gateway knows the models by the workers that are alive now.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from headrace.signature import Card
+
+EVERY_S = 1.0
+FRESH_S = 3.5  # not heard of for this long: gone
+TO_GATEWAYS = "gateways"
+TO_WORKERS = "workers"
+
+
+class Announcement(msgspec.Struct, tag="worker"):
+    """One worker's state. `fixed_ms` + n * `per_item_ms` is the time of a batch of n."""
+
+    worker: str
+    model: str
+    ready: bool
+    reason: str
+    card: Card | None
+    slots: int
+    slots_ready: int
+    busy: int
+    in_hand: int
+    waiting: int
+    golden: bool
+    fixed_ms: float
+    per_item_ms: float
+    max_size: int
+    metrics_url: str = ""
+    leaving: bool = False
+
+    def per_second(self) -> float:
+        """Items a second that this worker can answer in full batches; 0 where not known."""
+        took_ms = self.fixed_ms + self.per_item_ms * self.max_size
+        return self.slots_ready * self.max_size * 1000 / took_ms if took_ms else 0.0
+
+
+class Outstanding(msgspec.Struct, tag="gateway"):
+    """How many calls a gateway waits for, by model."""
+
+    gateway: str
+    calls: dict[str, int]
+
+
+announcement_bytes = msgspec.msgpack.Encoder().encode
+read_announcement = msgspec.msgpack.Decoder(Announcement | Outstanding).decode

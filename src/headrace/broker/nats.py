@@ -1,0 +1,317 @@
+"""`nats://host:port[,host:port]`: NATS JetStream.
+
+One stream a model (work-queue retention, explicit acks, a bound that refuses), one durable pull
+consumer that all its workers share. Jobs are pulled with our own `CONSUMER.MSG.NEXT` credits on one
+inbox, renewed before they run out, because a round trip a batch costs half the throughput. The
+streams are in memory: a sync call is held by its gateway, which publishes again if they vanish.
+Subjects: `headrace.<house>.jobs.<model>`, `headrace.<house>.to.<address>`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import json
+from collections.abc import Callable
+from typing import Any
+
+from headrace.broker.nats_wire import Wire
+from headrace.broker.port import ACK_WAIT_S, QUEUE_BOUND, Delivery, Depth, OnMessage, OnRefused
+from headrace.errors import Unavailable
+
+PULL_EXPIRES_S = 30.0
+PUBLISH_RETRY_S = 1.0  # no ack for this long: publish again
+PUBLISH_TRIES = 5
+CONSUMER = "workers"
+
+# What JetStream answers where the queue's bound is reached, and where nobody made the stream.
+_FULL = (b'"err_code":10077', b'"err_code":10167', b"maximum messages")
+
+
+class _Unacked:
+    """One publish that the broker has not confirmed."""
+
+    __slots__ = ("at", "job", "refused", "subject", "tries")
+
+    def __init__(self, subject: bytes, job: bytes, refused: OnRefused, at: float) -> None:
+        self.subject, self.job, self.refused, self.at, self.tries = subject, job, refused, at, 1
+
+
+class NatsBroker:
+    def __init__(
+        self,
+        url: str,
+        *,
+        house: str = "house",
+        name: str = "headrace",
+        ack_wait_s: float = ACK_WAIT_S,
+        bound: int = QUEUE_BOUND,
+    ) -> None:
+        self._wire = Wire(url, name)
+        self._house = house
+        self._ack_wait_s, self._bound = ack_wait_s, bound
+        self._ack_inbox = self._wire._inbox.replace(b"_INBOX.", b"_HRACK.") + b"."
+        self._unacked: dict[int, _Unacked] = {}
+        self._numbers = itertools.count(1)
+        self._ensured: set[str] = set()
+        self._subjects: dict[str, bytes] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._again: list[Callable[[], None]] = []
+
+    async def open(self) -> None:
+        await self._wire.open()
+        await self._wire.subscribe(self._ack_inbox + b"*", self._on_publish_ack)
+        self._wire.restored.append(self._restore)
+        self._spawn(self._sweep())
+
+    async def close(self) -> None:
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._wire.close()
+
+    def _spawn(self, work: Any) -> None:
+        task = asyncio.ensure_future(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    # -- queues --------------------------------------------------------------------------------
+
+    def _stream(self, model: str) -> str:
+        return f"headrace-{self._house}-{model}"
+
+    def _subject(self, model: str) -> bytes:
+        subject = self._subjects.get(model)
+        if subject is None:
+            subject = self._subjects[model] = f"headrace.{self._house}.jobs.{model}".encode()
+        return subject
+
+    async def ensure(self, model: str) -> None:
+        await self._api(
+            f"STREAM.CREATE.{self._stream(model)}",
+            {
+                "name": self._stream(model),
+                "subjects": [self._subject(model).decode()],
+                "retention": "workqueue",
+                "storage": "memory",
+                "discard": "new",
+                "max_msgs": self._bound,
+                "max_consumers": -1,
+                "max_bytes": -1,
+                "max_age": 600 * 10**9,  # no deadline is longer: what is older is nobody's
+                "max_msg_size": -1,
+                "num_replicas": 1,
+                "duplicate_window": 10**9,
+            },
+        )
+        await self._api(
+            f"CONSUMER.CREATE.{self._stream(model)}.{CONSUMER}",
+            {
+                "stream_name": self._stream(model),
+                "config": {
+                    "name": CONSUMER,
+                    "durable_name": CONSUMER,
+                    "ack_policy": "explicit",
+                    "ack_wait": int(self._ack_wait_s * 1e9),
+                    "max_deliver": -1,
+                    "max_ack_pending": -1,
+                    "max_waiting": 8192,
+                    "deliver_policy": "all",
+                    "replay_policy": "instant",
+                },
+            },
+        )
+        self._ensured.add(model)
+
+    async def _api(self, verb: str, body: dict[str, Any]) -> dict[str, Any]:
+        payload = await self._wire.request(b"$JS.API." + verb.encode(), json.dumps(body).encode())
+        answer: dict[str, Any] = json.loads(payload)
+        if "error" in answer:
+            error = answer["error"]
+            raise Unavailable(
+                f"the broker refused {verb}: {error.get('description')}", code="broker-unavailable"
+            )
+        return answer
+
+    def _restore(self) -> None:
+        self._spawn(self._restore_queues())
+
+    async def _restore_queues(self) -> None:
+        for model in self._ensured:
+            await self.ensure(model)
+        for tell in self._again:
+            tell()
+
+    def on_restored(self, again: Callable[[], None]) -> None:
+        self._again.append(again)
+
+    # -- publishing ----------------------------------------------------------------------------
+
+    def publish(self, model: str, job: bytes, refused: OnRefused) -> None:
+        number = next(self._numbers)
+        subject = self._subject(model)
+        self._unacked[number] = _Unacked(subject, job, refused, asyncio.get_running_loop().time())
+        self._wire.publish(subject, job, b"%s%d" % (self._ack_inbox, number))
+
+    def _on_publish_ack(self, subject: bytes, _: bytes, headers: bytes, payload: bytes) -> None:
+        number = int(subject[len(self._ack_inbox) :])
+        if not headers and b'"error"' not in payload:
+            self._unacked.pop(number, None)
+            return
+        unacked = self._unacked.pop(number, None)
+        if unacked is None:
+            return
+        if any(sign in payload for sign in _FULL):
+            unacked.refused(Unavailable("the queue is full", code="queue-full"))
+        else:  # "no responders": the broker is up, the stream is not there
+            unacked.refused(Unavailable("the model has no queue yet", code="model-not-ready"))
+
+    async def _sweep(self) -> None:
+        """Publishes again what was not confirmed in time; gives up after some tries."""
+        loop = asyncio.get_running_loop()
+        while True:
+            await asyncio.sleep(PUBLISH_RETRY_S / 2)
+            late = loop.time() - PUBLISH_RETRY_S
+            for number, unacked in list(self._unacked.items()):
+                if unacked.at > late:
+                    break
+                del self._unacked[number]
+                if unacked.tries >= PUBLISH_TRIES:
+                    unacked.refused(
+                        Unavailable("the broker does not confirm", code="broker-unavailable")
+                    )
+                    continue
+                unacked.tries += 1
+                unacked.at = loop.time()
+                number = next(self._numbers)
+                self._unacked[number] = unacked
+                reply = b"%s%d" % (self._ack_inbox, number)
+                self._wire.publish(unacked.subject, unacked.job, reply)
+
+    # -- taking --------------------------------------------------------------------------------
+
+    async def take(self, model: str, on_job: Callable[[Delivery], None]) -> NatsIntake:
+        await self.ensure(model)
+        intake = NatsIntake(self._wire, self._stream(model), on_job)
+        await intake.open()
+        self._again.append(intake.restored)
+        return intake
+
+    # -- addresses -----------------------------------------------------------------------------
+
+    def _address(self, address: str) -> bytes:
+        return f"headrace.{self._house}.to.{address}".encode()
+
+    def send(self, address: str, data: bytes) -> None:
+        self._wire.publish(self._address(address), data)
+
+    async def listen(self, address: str, on_message: OnMessage) -> None:
+        await self._wire.subscribe(self._address(address), lambda _s, _r, _h, data: on_message(data))
+
+    async def depth(self, model: str) -> Depth:
+        info = await self._api(f"CONSUMER.INFO.{self._stream(model)}.{CONSUMER}", {})
+        return Depth(info["num_pending"], info["num_ack_pending"])
+
+
+class NatsIntake:
+    """Pull credits: what was asked for and has not come yet."""
+
+    def __init__(self, wire: Wire, stream: str, on_job: Callable[[Delivery], None]) -> None:
+        self._wire, self._on_job = wire, on_job
+        self._next = f"$JS.API.CONSUMER.MSG.NEXT.{stream}.{CONSUMER}".encode()
+        self._inbox = wire._inbox.replace(b"_INBOX.", b"_HRJOB.") + b"." + stream.encode()
+        self._credit = 0
+        self._wanted = 0
+        self._expires_at = 0.0
+        self._open = True
+        self._watch: asyncio.Task[None] | None = None
+
+    async def open(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._sid = await self._wire.subscribe(self._inbox, self._on_message)
+        self._watch = asyncio.create_task(self._renew())
+
+    def want(self, count: int) -> None:
+        self._wanted = count
+        # Asking costs a message: top up when half is gone, not at every job.
+        if self._open and self._credit <= count // 2 and count > 0:
+            self._pull(count - self._credit)
+
+    def _pull(self, count: int) -> None:
+        self._credit += count
+        self._expires_at = self._loop.time() + PULL_EXPIRES_S
+        self._wire.publish(
+            self._next,
+            b'{"batch":%d,"expires":%d}' % (count, int(PULL_EXPIRES_S * 1e9)),
+            self._inbox,
+        )
+
+    def _on_message(self, _: bytes, reply: bytes, headers: bytes, payload: bytes) -> None:
+        if not reply.startswith(b"$JS.ACK."):
+            self._on_status(headers)
+            return
+        self._credit -= 1
+        delivery = NatsDelivery(self._wire, reply, payload)
+        if self._open:
+            self._on_job(delivery)
+        else:
+            delivery.give_back()
+
+    def _on_status(self, headers: bytes) -> None:
+        """A pull that ended (408 expired, 409 consumer gone): its unused credit comes back."""
+        unused = 0
+        for line in headers.split(b"\r\n"):
+            if line.lower().startswith(b"nats-pending-messages:"):
+                unused = int(line.partition(b":")[2])
+        self._credit = max(0, self._credit - unused)
+        if headers.startswith(b"NATS/1.0 503"):
+            self._credit = 0  # the stream is gone: `restored` or `_renew` pulls again
+        else:
+            self.want(self._wanted)
+
+    async def _renew(self) -> None:
+        """A pull whose end was never told (a broker that restarted) must not hold us for ever."""
+        while True:
+            await asyncio.sleep(1.0)
+            if self._loop.time() > self._expires_at + 1.0:
+                self._credit = 0
+            self.want(self._wanted)
+
+    def restored(self) -> None:
+        self._credit = 0
+        self.want(self._wanted)
+
+    async def close(self) -> None:
+        self._open, self._wanted = False, 0
+        if self._watch:
+            self._watch.cancel()
+        # UNSUB ends the pulls at the server (it sees that nobody listens). What was on its way
+        # before the UNSUB is read by the round trip's end, and given back at once.
+        self._wire.unsubscribe(self._sid)
+        with contextlib.suppress(Unavailable):
+            await self._wire.round_trip()
+        self._wire.forget(self._sid)
+
+
+class NatsDelivery:
+    __slots__ = ("_reply", "_wire", "data")
+
+    def __init__(self, wire: Wire, reply: bytes, data: bytes) -> None:
+        self._wire, self._reply, self.data = wire, reply, data
+
+    @property
+    def attempt(self) -> int:
+        # $JS.ACK.<stream>.<consumer>.<delivered>.<stream seq>.<consumer seq>.<time>.<pending>
+        return int(self._reply.split(b".")[4])
+
+    def ack(self) -> None:
+        self._wire.publish(self._reply, b"+ACK")
+
+    def hold(self) -> None:
+        self._wire.publish(self._reply, b"+WPI")
+
+    def give_back(self) -> None:
+        self._wire.publish(self._reply, b"-NAK")
+
+

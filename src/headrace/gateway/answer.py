@@ -1,0 +1,106 @@
+"""Outcome or refusal -> the wire.
+
+The body of an answer holds the result, who gave it, and where the time went; the stages add up to
+the total. The header `Server-Timing` says the same to browsers.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import msgspec
+
+from headrace.errors import PROBLEM_TYPE, TITLES, MethodNotAllowed, Problem, Refusal
+from headrace.httpserver import Request
+from headrace.jobs import Outcome
+
+_json = msgspec.json.Encoder().encode
+
+
+class Timings(NamedTuple):
+    """Milliseconds in each stage of a call's way; `features` is 0 until a model has some."""
+
+    read: float
+    queued: float
+    gathered: float
+    features: float
+    executed: float
+    returned: float
+
+    def total(self) -> float:
+        return sum(self)
+
+
+def timings(
+    outcome: Outcome, read_ms: float, published: float, finished: float
+) -> Timings:
+    """`published` and `finished` are this gateway's Unix times. The worker's clock is used for
+    nothing but to share the time under way between `queued` and `returned`; if it is wrong, the
+    stages still add up."""
+    elsewhere_ms = (finished - published) * 1000
+    gathered_ms, executed_ms = outcome.gathered_ms, outcome.executed_ms
+    travel_ms = max(0.0, elsewhere_ms - gathered_ms - executed_ms)
+    queued_ms = min(max(0.0, (outcome.taken - published) * 1000), travel_ms)
+    return Timings(read_ms, queued_ms, gathered_ms, 0.0, executed_ms, travel_ms - queued_ms)
+
+
+_RESULT = (
+    b'{"result":%b,"model":"%b","version":"%b","request_id":"%b","timings":{'
+    b'"read_ms":%.3f,"queued_ms":%.3f,"gathered_ms":%.3f,"features_ms":%.3f,"executed_ms":%.3f,'
+    b'"returned_ms":%.3f,"total_ms":%.3f}}'
+)
+_HEAD = (
+    b"Content-Type: application/json\r\nX-Request-Id: %b\r\n"
+    b"Server-Timing: read;dur=%.3f, queued;dur=%.3f, gathered;dur=%.3f, features;dur=%.3f, "
+    b"executed;dur=%.3f, returned;dur=%.3f\r\n"
+)
+
+
+def answer_result(
+    request: Request, result: bytes, model: bytes, version: bytes, times: Timings
+) -> None:
+    """`result` is JSON already."""
+    request_id = request.id.encode()
+    # Rounded first, so that what is written adds up to the last digit.
+    rounded = [round(each, 3) for each in times]
+    body = _RESULT % (result, model, version, request_id, *rounded, sum(rounded))
+    request.answer(200, body, _HEAD % (request_id, *rounded))
+
+
+def answer_json(request: Request, value: object, status: int = 200) -> None:
+    head = b"Content-Type: application/json\r\nX-Request-Id: %b\r\n" % request.id.encode()
+    request.answer(status, _json(value), head)
+
+
+def problem_json(problem: Problem, request_id: str) -> dict[str, object]:
+    """RFC 9457."""
+    body: dict[str, object] = {
+        "type": PROBLEM_TYPE + problem.code,
+        "title": TITLES.get(problem.status, "Refused"),
+        "status": problem.status,
+        "detail": problem.detail,
+        "instance": f"/requests/{request_id}",
+        "code": problem.code,
+    }
+    if problem.errors:
+        body["errors"] = [
+            {"pointer": e.pointer, "code": e.code, "detail": e.detail} for e in problem.errors
+        ]
+    if problem.retry_after_s:
+        body["retry_after_s"] = problem.retry_after_s
+    return body
+
+
+def answer_problem(request: Request, problem: Problem, more_head: bytes = b"") -> None:
+    head = b"Content-Type: application/problem+json\r\nX-Request-Id: %b\r\n" % request.id.encode()
+    if problem.retry_after_s:
+        head += b"Retry-After: %d\r\n" % math.ceil(problem.retry_after_s)
+    request.answer(problem.status, _json(problem_json(problem, request.id)), head + more_head)
+
+
+def answer_refusal(request: Request, refusal: Refusal) -> None:
+    more = b""
+    if isinstance(refusal, MethodNotAllowed):
+        more = b"Allow: %b\r\n" % refusal.allow.encode()
+    answer_problem(request, refusal.problem(), more)

@@ -1,0 +1,292 @@
+"""The table of contents of a call: read -> admit -> dispatch -> answer.
+
+    POST /models/{name}/predict        one input, one answer
+    POST /models/{name}/predict-many   a JSON array of inputs, one outcome each
+    GET  /models, /models/{name}       what is served
+    GET  /health/live, /health/ready, /metrics, /openapi.json, /docs
+    /v2/...                            the Open Inference Protocol (see `v2`)
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+import time
+from collections.abc import Callable
+from itertools import count
+
+import msgspec
+
+from headrace.dispatch import Dispatch
+from headrace.errors import (
+    BadRequest,
+    MethodNotAllowed,
+    NotFound,
+    Problem,
+    Refusal,
+    UnsupportedMediaType,
+)
+from headrace.gateway.admit import Load, admit
+from headrace.gateway.answer import (
+    Timings,
+    answer_json,
+    answer_problem,
+    answer_refusal,
+    answer_result,
+    problem_json,
+    timings,
+)
+from headrace.gateway.deadline import HEADER, read_deadline
+from headrace.gateway.pages import Pages
+from headrace.gateway.read import check_accept, read_input
+from headrace.gateway.snapshot import ModelView, Snapshot
+from headrace.httpserver import Request
+from headrace.jobs import Form, Outcome, Returned
+from headrace.settings import GatewaySettings
+from headrace.telemetry.metrics import Counts, GatewayMetrics
+
+_REQUEST_ID = re.compile(rb"[A-Za-z0-9._:-]{1,64}")
+_PATH = re.compile(rb"[A-Za-z0-9._~/:-]*")
+
+
+class Stages:
+    """One model's histograms, looked up once."""
+
+    def __init__(self, metrics: GatewayMetrics, model: str) -> None:
+        self.stages: list[Counts] = [metrics.stage.of(model, name) for name in Timings._fields]
+        self.call = metrics.call.of(model)
+
+    def observe(self, times: Timings) -> None:
+        for counts, ms in zip(self.stages, times, strict=True):
+            counts.observe(ms / 1000)
+        self.call.observe(sum(times) / 1000)
+
+
+class Call:
+    """One admitted call: the request that waits and what its answer needs."""
+
+    __slots__ = ("published", "read_ms", "request", "view")
+
+    def __init__(self, request: Request, view: ModelView, now: float) -> None:
+        self.request, self.view, self.published = request, view, now
+        self.read_ms = 0.0
+
+
+class App:
+    """The gateway's handler: every request comes to `handle`, every refusal to `refuse`."""
+
+    def __init__(
+        self,
+        settings: GatewaySettings,
+        snapshot: Snapshot,
+        dispatch: Dispatch,
+        metrics: GatewayMetrics,
+    ) -> None:
+        self.settings, self.snapshot, self.dispatch = settings, snapshot, dispatch
+        self.metrics = metrics
+        self.pages = Pages(self)
+        self.draining = False
+        self._prefix = secrets.token_hex(5)
+        self._numbers = count(1)
+        self._stages: dict[str, Stages] = {}
+        self._routes: dict[bytes, tuple[bytes, Callable[[Request], None]]] = self.pages.routes()
+
+    # -- routing -------------------------------------------------------------------------------
+
+    def on_head(self, request: Request) -> None:
+        """Before the body is read: a name for the request, and what its headers rule out."""
+        given = request.headers.get(b"x-request-id")
+        if given is not None and _REQUEST_ID.fullmatch(given):
+            request.id = given.decode()
+        else:
+            request.id = f"{self._prefix}-{next(self._numbers):x}"
+        check_accept(request.headers.get(b"accept") if request.method == b"POST" else None)
+
+    def handle(self, request: Request) -> None:
+        path = request.path
+        if path.startswith(b"/models/") and path.endswith(b"/predict"):
+            self._allow(request, b"POST")
+            self.predict(request, path[8:-8])
+            return
+        route = self._routes.get(path)
+        if route is not None:
+            self._allow(request, route[0])
+            route[1](request)
+            return
+        self._by_prefix(request, path)
+
+    def _by_prefix(self, request: Request, path: bytes) -> None:
+        if not _PATH.fullmatch(path):
+            raise NotFound("no such path")
+        if path.startswith(b"/models/") and path.endswith(b"/predict-many"):
+            self._allow(request, b"POST")
+            self.predict_many(request, path[8:-13])
+        elif path.startswith(b"/models/") and b"/" not in path[8:]:
+            self._allow(request, b"GET")
+            self.pages.model(request, self.view(path[8:]))
+        elif path == b"/v2" or path.startswith(b"/v2/"):
+            from headrace.gateway import v2
+
+            v2.handle(self, request)
+        else:
+            raise NotFound("no such path")
+
+    @staticmethod
+    def _allow(request: Request, method: bytes) -> None:
+        if request.method != method and not (request.method == b"HEAD" and method == b"GET"):
+            raise MethodNotAllowed("GET, HEAD" if method == b"GET" else method.decode())
+
+    def refuse(self, request: Request, refusal: Refusal) -> None:
+        if not request.id:  # refused before its headers were read
+            request.id = f"{self._prefix}-{next(self._numbers):x}"
+        self.metrics.refusals.add("", refusal.code)
+        answer_refusal(request, refusal)
+
+    def view(self, name: bytes) -> ModelView:
+        """Raises NotFound."""
+        view = self.snapshot.models.get(name.decode("latin-1"))
+        if view is None:
+            raise NotFound("no model of this name", code="model-not-found")
+        return view
+
+    # -- a call's way --------------------------------------------------------------------------
+
+    def predict(self, request: Request, name: bytes) -> None:
+        view = self.view(name)
+        now = time.time()
+        try:
+            deadline = self.deadline(request, now)
+            self.admit(view, deadline, now)  # before reading: a refusal should cost nothing
+            reader = view.reader
+            assert reader is not None  # a ready model has a card
+            body = read_input(request, reader, self.settings.max_body_bytes)
+        except Refusal as refusal:
+            self.metrics.refusals.add(view.name, refusal.code)
+            answer_refusal(request, refusal)
+            return
+        call = Call(request, view, time.time())
+        call.read_ms = (call.published - now) * 1000
+        self.dispatch.start(
+            view.name, request.id, body, deadline, Form.JSON,
+            lambda outcome, returned: self._answer(call, outcome, returned),
+        )  # fmt: skip
+
+    def deadline(self, request: Request, now: float) -> float:
+        settings = self.settings
+        value = request.headers.get(HEADER)
+        return read_deadline(
+            value, now, settings.default_deadline_ms, settings.max_deadline_ms
+        )
+
+    def admit(self, view: ModelView, deadline: float, now: float) -> None:
+        """Raises the refusal."""
+        load = Load(
+            view.admitting,
+            view.reason,
+            self.dispatch.by_model.get(view.name, 0),
+            self.snapshot.elsewhere(view.name),
+            view.per_second,
+            self.settings.max_outstanding,
+        )
+        ticket = admit(load, deadline, now)
+        if isinstance(ticket, Refusal):
+            raise ticket
+
+    def _answer(self, call: Call, outcome: Outcome | Refusal, returned: Returned | None) -> None:
+        if isinstance(outcome, Refusal):
+            self._count(call, outcome.status, outcome.code)
+            answer_refusal(call.request, outcome)
+        elif outcome.problem is not None:
+            self._count(call, outcome.problem.status, outcome.problem.code)
+            answer_problem(call.request, outcome.problem)
+        else:
+            assert returned is not None
+            times = timings(outcome, call.read_ms, call.published, time.time())
+            self.stages(call.view.name).observe(times)
+            answer_result(
+                call.request, outcome.body, call.view.name.encode(),
+                returned.version.encode(), times,
+            )  # fmt: skip
+
+    def stages(self, model: str) -> Stages:
+        stages = self._stages.get(model)
+        if stages is None:
+            stages = self._stages[model] = Stages(self.metrics, model)
+        return stages
+
+    def _count(self, call: Call, status: int, code: str) -> None:
+        self.metrics.refusals.add(call.view.name, code)
+        self.metrics.answers.add(call.view.name, str(status))
+
+    def gauge(self) -> None:
+        """Reads the gauges; called when somebody scrapes."""
+        metrics, dispatch = self.metrics, self.dispatch
+        for model, calls in dispatch.by_model.items():
+            metrics.in_flight.set(calls, model)
+        metrics.oldest.values = {(m,): age for m, age in dispatch.oldest_s().items()}
+        metrics.unknown.values = {(): dispatch.unknown}
+        metrics.reply_depth.set(dispatch.last_reply_size)
+        metrics.reply_lag.set(dispatch.lag_s)
+        for view in self.snapshot.models.values():
+            ready = sum(news.ready for news, _ in view.workers.values())
+            metrics.workers.set(ready, view.name, "true")
+            metrics.workers.set(len(view.workers) - ready, view.name, "false")
+
+    # -- many inputs in one call ---------------------------------------------------------------
+
+    def predict_many(self, request: Request, name: bytes) -> None:
+        """Each input is a job of its own; the answer is 200 with one outcome each, in order."""
+        view = self.view(name)
+        now = time.time()
+        deadline = self.deadline(request, now)
+        self.admit(view, deadline, now)
+        assert view.reader is not None
+        if request.headers.get(b"content-type", b"").partition(b";")[0] != b"application/json":
+            raise UnsupportedMediaType("expected Content-Type application/json")
+        if not request.body:
+            raise BadRequest("the body is empty", code="empty-body")
+        inputs = view.reader.many(request.body, self.settings.max_many)
+        many = Many(request, view, len(inputs))
+        for place, body in enumerate(inputs):
+            if isinstance(body, Refusal):
+                many.finish(place, body.problem())
+            else:
+                self._start_one(many, place, body, deadline)
+
+    def _start_one(self, many: Many, place: int, body: bytes, deadline: float) -> None:
+        def finish(outcome: Outcome | Refusal, returned: Returned | None) -> None:
+            if isinstance(outcome, Refusal):
+                many.finish(place, outcome.problem())
+            else:
+                many.finish(place, outcome.problem or outcome.body)
+
+        self.dispatch.start(
+            many.view.name, many.request.id, body, deadline, Form.JSON, finish
+        )
+
+
+class Many:
+    """A call of several inputs: answered when the last outcome is there."""
+
+    def __init__(self, request: Request, view: ModelView, size: int) -> None:
+        self.request, self.view = request, view
+        self._outcomes: list[object] = [None] * size
+        self._missing = size
+
+    def finish(self, place: int, outcome: bytes | Problem) -> None:
+        if isinstance(outcome, Problem):
+            self._outcomes[place] = {
+                "status": outcome.status,
+                "problem": problem_json(outcome, self.request.id),
+            }
+        else:
+            self._outcomes[place] = {"status": 200, "result": msgspec.Raw(outcome)}
+        self._missing -= 1
+        if not self._missing:
+            card = self.view.card
+            answer_json(self.request, {
+                "results": self._outcomes,
+                "model": self.view.name,
+                "version": card.version if card else "",
+                "request_id": self.request.id,
+            })  # fmt: skip

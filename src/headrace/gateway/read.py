@@ -1,0 +1,137 @@
+"""HTTP -> the model's input in canonical bytes, checked against its schema.
+
+    application/json       the input, as its schema says
+    image/jpeg, png, webp  the bytes of the image, for a model whose input is one image
+    multipart/form-data    one part a field: images as files, all else as JSON or text
+"""
+
+from __future__ import annotations
+
+import zlib
+from typing import Any
+
+import msgspec
+
+from headrace import images
+from headrace.errors import (
+    BadRequest,
+    Invalid,
+    NotAcceptable,
+    PayloadTooLarge,
+    UnsupportedMediaType,
+)
+from headrace.gateway.multipart import Part, parts
+from headrace.httpserver import Request
+from headrace.schema import Reader
+
+JSON_TYPES = (b"application/json",)
+_canonical = msgspec.msgpack.Encoder().encode
+
+
+def read_input(request: Request, reader: Reader, max_body: int) -> bytes:
+    """The call's input. Raises Refusal."""
+    content_type = request.headers.get(b"content-type", b"")
+    body = request.body
+    if b"content-encoding" in request.headers:
+        body = decompress(body, request.headers[b"content-encoding"], max_body)
+    if content_type == b"application/json":  # by far the most common: no parsing of parameters
+        return read_json(body, reader)
+    media_type = content_type.partition(b";")[0].strip().lower()
+    if media_type in JSON_TYPES:
+        return read_json(body, reader)
+    if media_type.startswith(b"image/"):
+        return read_image(body, media_type, reader)
+    if media_type == b"multipart/form-data":
+        return read_form(parts(body, content_type), reader)
+    raise UnsupportedMediaType(
+        "expected Content-Type application/json, multipart/form-data, or one of "
+        + ", ".join(images.MEDIA_TYPES)
+    )
+
+
+def read_json(body: bytes, reader: Reader) -> bytes:
+    if not body:
+        raise BadRequest("the body is empty", code="empty-body")
+    return reader.json(body)
+
+
+def read_image(body: bytes, media_type: bytes, reader: Reader) -> bytes:
+    if media_type.decode("latin-1") not in images.MEDIA_TYPES:
+        raise UnsupportedMediaType(
+            f"expected one of {', '.join(images.MEDIA_TYPES)}", code="image-type-not-allowed"
+        )
+    if not reader.is_image:
+        raise UnsupportedMediaType("this model takes more than one image: send JSON or multipart")
+    if not body:
+        raise BadRequest("the body is empty", code="empty-body")
+    images.inspect(body)
+    return _canonical(body)
+
+
+def read_form(fields: list[Part], reader: Reader) -> bytes:
+    if reader.is_image:
+        if len(fields) != 1:
+            raise Invalid(f"expected one part with the image, got {len(fields)}")
+        return read_image(fields[0].data, _image_type(fields[0]), reader)
+    value: dict[str, Any] = {}
+    for field in fields:
+        if field.name in value:
+            raise Invalid(f"the part {field.name[:64]!r} comes twice")
+        value[field.name] = _form_value(field, reader.properties.get(field.name, {}))
+    return reader.value(value)
+
+
+def _image_type(field: Part) -> bytes:
+    """Clients often send files without a type: then the header of the image alone decides."""
+    declared = field.content_type.partition(b";")[0].strip().lower()
+    return b"image/jpeg" if declared in (b"", b"application/octet-stream") else declared
+
+
+def _form_value(field: Part, schema: dict[str, Any]) -> Any:
+    if schema.get("contentEncoding") == "base64":  # bytes travel as they are in a form
+        return field.data
+    try:
+        text = field.data.decode()
+    except UnicodeDecodeError:
+        raise Invalid(f"the part {field.name[:64]!r} is not text") from None
+    if schema.get("type") == "string":
+        return text
+    try:
+        return msgspec.json.decode(field.data)
+    except msgspec.DecodeError:
+        return text
+
+
+def decompress(body: bytes, encoding: bytes, most: int) -> bytes:
+    """gzip and deflate, once. Raises UnsupportedMediaType, PayloadTooLarge, BadRequest."""
+    kind = encoding.strip().lower()
+    if kind == b"identity":
+        return body
+    if kind not in (b"gzip", b"deflate"):
+        raise UnsupportedMediaType("expected Content-Encoding gzip, deflate or none")
+    stream = zlib.decompressobj(zlib.MAX_WBITS | 32)
+    try:
+        whole = stream.decompress(body, most + 1)
+    except zlib.error:
+        raise BadRequest(f"the body is not {kind.decode()}", code="malformed-encoding") from None
+    if len(whole) > most:
+        raise PayloadTooLarge(
+            f"the body is larger than {most} bytes when decompressed",
+            code="decompressed-too-large",
+        )
+    if not stream.eof:
+        raise BadRequest("the compressed body is cut short", code="malformed-encoding")
+    return whole
+
+
+def check_accept(accept: bytes | None) -> None:
+    """Answers are JSON. Raises NotAcceptable where the client can take none of it."""
+    if accept is None or accept == b"*/*" or accept == b"application/json":
+        return
+    for offer in accept.lower().split(b","):
+        media_range, _, parameters = offer.partition(b";")
+        wanted = media_range.strip() in (b"*/*", b"application/*", b"application/json")
+        refused = parameters.replace(b" ", b"").rstrip(b"0").rstrip(b".") == b"q="
+        if wanted and not refused:
+            return
+    raise NotAcceptable("answers are application/json")

@@ -1,0 +1,95 @@
+"""One gateway process: the app, its ears on the broker, its listeners; drained on SIGTERM."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+
+import structlog
+
+from headrace.announce import (
+    TO_GATEWAYS,
+    TO_WORKERS,
+    Outstanding,
+    announcement_bytes,
+    read_announcement,
+)
+from headrace.broker.port import Broker
+from headrace.dispatch import Dispatch
+from headrace.gateway.app import App
+from headrace.gateway.snapshot import Snapshot
+from headrace.httpserver import HttpServer
+from headrace.objects.port import Objects
+from headrace.settings import Settings
+from headrace.telemetry.metrics import GatewayMetrics
+
+log = structlog.get_logger("headrace.gateway")
+
+TELL_EVERY_S = 0.25
+
+
+class Gateway:
+    def __init__(self, settings: Settings, broker: Broker, objects: Objects) -> None:
+        self._settings, self._broker = settings, broker
+        self.dispatch = Dispatch(broker, objects, settings.gateway.inline_limit_bytes)
+        self.snapshot = Snapshot(self.dispatch.address, list(settings.models))
+        self.app = App(settings.gateway, self.snapshot, self.dispatch, GatewayMetrics())
+        self._http = HttpServer(
+            self.app.handle, self.app.on_head, self.app.refuse, settings.gateway.max_body_bytes
+        )
+        self._tasks: list[asyncio.Task[None]] = []
+        self.port = 0
+
+    async def open(self) -> None:
+        """Raises OSError where an address is taken, Unavailable where the broker is."""
+        await self._broker.listen(TO_GATEWAYS, self._hear)
+        await self.dispatch.open()
+        self._broker.send(TO_WORKERS, b"who")
+        host, port = address(self._settings.gateway.listen)
+        self.port = await self._http.open(host, port, reuse_port=self._settings.gateway.count > 1)
+        if self._settings.gateway.grpc:
+            from headrace.gateway import v2_grpc
+
+            self._grpc = await v2_grpc.serve(self.app, self._settings.gateway.grpc)
+        self._tasks = [asyncio.create_task(self._settle()), asyncio.create_task(self._tell())]
+        gc.collect()
+        gc.freeze()
+        # Calls make no cycles; a young collection every 700 objects would run at every tenth.
+        gc.set_threshold(50_000, 20, 50)
+        log.info("listening", http=f"{host}:{self.port}", grpc=self._settings.gateway.grpc)
+
+    def _hear(self, data: bytes) -> None:
+        self.snapshot.hear(read_announcement(data))
+
+    async def _settle(self) -> None:
+        while True:
+            await asyncio.sleep(1.0)
+            self.snapshot.settle()
+
+    async def _tell(self) -> None:
+        """The other gateways' admission counts our calls, too."""
+        told = False
+        while True:
+            await asyncio.sleep(TELL_EVERY_S)
+            calls = {model: n for model, n in self.dispatch.by_model.items() if n}
+            if calls or told:
+                news = Outstanding(self.dispatch.address, calls)
+                self._broker.send(TO_GATEWAYS, announcement_bytes(news))
+            told = bool(calls)
+
+    async def drain(self) -> None:
+        """Not ready any more, no new connections, open calls answered; then gone."""
+        self.app.draining = True
+        log.info("draining", outstanding=len(self.dispatch.waiting))
+        await self._http.drain(self._settings.gateway.drain_s)
+        if self._settings.gateway.grpc:
+            await self._grpc.stop(self._settings.gateway.drain_s)
+        for task in self._tasks:
+            task.cancel()
+        await self.dispatch.close()
+        log.info("left")
+
+
+def address(listen: str) -> tuple[str, int]:
+    host, _, port = listen.rpartition(":")
+    return host, int(port)

@@ -1,0 +1,107 @@
+"""What a gateway knows of the house: the models and their live workers, heard on the broker.
+
+No registry and no orchestrator is asked on a call's way. A worker not heard of for 3.5 s is gone.
+"""
+
+from __future__ import annotations
+
+import time
+
+from headrace.announce import FRESH_S, Announcement, Outstanding
+from headrace.schema import Reader
+from headrace.signature import Card
+
+
+#: Calls are let in for this long after the last worker was ready: it will be back, and the broker
+#: keeps their jobs. `ready` itself tells the truth at once.
+RECOVERY_S = 15.0
+
+
+class ModelView:
+    """One model: its card, the reader of its inputs, and who serves it."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.card: Card | None = None
+        self.reader: Reader | None = None
+        self.workers: dict[str, tuple[Announcement, float]] = {}
+        self.per_second = 0.0
+        self.max_size = 1
+        self.ready = False
+        self.reason = "no worker yet"
+        self._ready_at = -RECOVERY_S
+
+    def hear(self, news: Announcement, now: float) -> None:
+        if news.leaving:
+            self.workers.pop(news.worker, None)
+        else:
+            self.workers[news.worker] = (news, now)
+        if news.card is not None and news.card != self.card:
+            self.card = news.card
+            self.reader = Reader(news.card.input)
+        self.settle(now)
+
+    def settle(self, now: float) -> None:
+        """Drops who was not heard of, and sums up the rest."""
+        stale = [w for w, (_, heard) in self.workers.items() if now - heard > FRESH_S]
+        for worker in stale:
+            del self.workers[worker]
+        live = [news for news, _ in self.workers.values()]
+        serving = [news for news in live if news.ready]
+        self.ready = bool(serving) and self.card is not None
+        if self.ready:
+            self.reason = ""
+            self._ready_at = now
+            self.per_second = sum(news.per_second() for news in serving)
+            self.max_size = max(news.max_size for news in serving)
+        elif live:
+            self.reason = live[0].reason
+        else:
+            self.reason = "no worker"
+
+    @property
+    def admitting(self) -> bool:
+        """Ready, or so lately ready that it is worth waiting for."""
+        return self.ready or time.monotonic() - self._ready_at < RECOVERY_S
+
+
+class Snapshot:
+    """All models. `expected` are those that the settings name: ready means all of them are."""
+
+    def __init__(self, gateway: str, expected: list[str]) -> None:
+        self._gateway = gateway
+        self.models: dict[str, ModelView] = {name: ModelView(name) for name in expected}
+        self._others: dict[str, tuple[dict[str, int], float]] = {}
+        self.changes = 0  # grows with every change of a card: whoever derives from them looks here
+
+    def hear(self, news: Announcement | Outstanding) -> None:
+        now = time.monotonic()
+        if isinstance(news, Outstanding):
+            if news.gateway != self._gateway:
+                self._others[news.gateway] = (news.calls, now)
+            return
+        view = self.models.get(news.model)
+        if view is None:
+            view = self.models[news.model] = ModelView(news.model)
+        before = view.card
+        view.hear(news, now)
+        if view.card is not before:
+            self.changes += 1
+
+    def settle(self) -> None:
+        """Once a second: who has gone silent is gone."""
+        now = time.monotonic()
+        for view in self.models.values():
+            view.settle(now)
+        for gateway in [g for g, (_, heard) in self._others.items() if now - heard > FRESH_S]:
+            del self._others[gateway]
+
+    def elsewhere(self, model: str) -> int:
+        """Calls for a model that other gateways wait for."""
+        if not self._others:
+            return 0
+        return sum(calls.get(model, 0) for calls, _ in self._others.values())
+
+    @property
+    def ready(self) -> bool:
+        return all(view.ready for view in self.models.values())

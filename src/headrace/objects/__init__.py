@@ -1,0 +1,1 @@
+"""The objects port and its adapters: `memory://`, `file://`."""

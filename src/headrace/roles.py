@@ -1,0 +1,106 @@
+"""The role start commands: settings -> ports opened -> a role that runs until told to stop.
+
+`headrace gateway` and `headrace worker` come here; `headrace up` starts those as processes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from typing import Any
+
+from headrace.broker.port import Broker
+from headrace.gateway.role import Gateway, address
+from headrace.lifecycle import stop_event
+from headrace.objects.port import Objects
+from headrace.schemes import BROKERS, OBJECTS, build
+from headrace.settings import Settings, SettingsError
+from headrace.telemetry import logs
+from headrace.worker.role import Worker
+
+WORKER_GRACE_S = 30.0
+
+
+def broker_of(settings: Settings, name: str) -> Broker:
+    broker: Broker = build(
+        "broker.url",
+        BROKERS,
+        settings.broker_url(),
+        house=settings.house.name,
+        name=name,
+        ack_wait_s=settings.broker.ack_wait_s,
+        bound=settings.broker.queue_bound,
+    )
+    return broker
+
+
+def objects_of(settings: Settings) -> Objects:
+    objects: Objects = build("objects.url", OBJECTS, settings.objects_url())
+    return objects
+
+
+async def run_gateway(settings: Settings) -> None:
+    stop = stop_event()
+    broker = broker_of(settings, "gateway")
+    await broker.open()
+    gateway = Gateway(settings, broker, objects_of(settings))
+    await gateway.open()
+    await stop.wait()
+    await gateway.drain()
+    await broker.close()
+
+
+async def run_worker(
+    settings: Settings, models: list[str], metrics_listen: str | None = None
+) -> None:
+    """The named models, one worker each, in this process. Raises SettingsError."""
+    unknown = [name for name in models if name not in settings.models]
+    if unknown or not models:
+        known = ", ".join(settings.models) or "none: the settings have no [models.NAME]"
+        raise SettingsError(f"model {', '.join(unknown) or '(none)'}: expected one of {known}")
+    stop = stop_event()
+    workers, brokers = [], []
+    for name in models:
+        broker = broker_of(settings, f"worker {name}")
+        await broker.open()
+        brokers.append(broker)
+        worker = Worker(
+            name, settings.models[name], settings.folder, broker, objects_of(settings)
+        )
+        workers.append(worker)
+        await worker.open(address(metrics_listen) if metrics_listen else None)
+    await stop.wait()
+    await asyncio.gather(*(worker.drain(WORKER_GRACE_S) for worker in workers))
+    await asyncio.gather(*(broker.close() for broker in brokers))
+
+
+def run(role: str, settings: Settings, work: Any) -> None:
+    """In this process, on uvloop, until stopped."""
+    import uvloop
+
+    logs.set_up(role, level=settings.telemetry.log_level)
+    with contextlib.suppress(KeyboardInterrupt):
+        uvloop.run(work)
+
+
+def main(arguments: list[str]) -> None:
+    """`python -m headrace.roles gateway|worker FILE [MODEL]`: what the house starts. Without the
+    command line's libraries, which a role has no use for (20 MB, 0.2 s)."""
+    import signal
+
+    from headrace.lifecycle import die_with_parent
+    from headrace.settings import load
+
+    die_with_parent(signal.SIGTERM)
+    role, path = arguments[0], arguments[1] or None
+    settings = load(path)
+    if role == "gateway":
+        run("gateway", settings, run_gateway(settings))
+    else:
+        run("worker", settings, run_worker(settings, arguments[2:], "127.0.0.1:0"))
+
+
+if __name__ == "__main__":
+    import sys
+
+    main(sys.argv[1:])

@@ -1,0 +1,46 @@
+"""URL scheme -> adapter, imported when asked for: a port's extras are nobody else's burden."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any, NamedTuple
+from urllib.parse import urlsplit
+
+
+class Adapter(NamedTuple):
+    """`target` is "module:callable"; `install` is what to install where its import fails."""
+
+    target: str
+    install: str = ""
+
+
+BROKERS = {
+    "memory": Adapter("headrace.broker.memory:MemoryBroker"),
+    "nats": Adapter("headrace.broker.nats:NatsBroker"),
+    "tls": Adapter("headrace.broker.nats:NatsBroker"),
+}
+OBJECTS = {
+    "memory": Adapter("headrace.objects.memory:MemoryObjects"),
+    "file": Adapter("headrace.objects.file:FileObjects"),
+}
+
+
+class UnknownScheme(ValueError):
+    """A URL whose scheme no adapter has."""
+
+
+def build(port: str, table: dict[str, Adapter], url: str, **options: Any) -> Any:
+    """The adapter for a URL, not yet opened. Raises UnknownScheme, or ImportError that says what
+    to install."""
+    scheme = urlsplit(url).scheme
+    adapter = table.get(scheme)
+    if adapter is None:
+        known = ", ".join(f"{name}://" for name in table)
+        raise UnknownScheme(f"{port} = {url!r}: no adapter for {scheme!r}; expected {known}")
+    module, _, name = adapter.target.partition(":")
+    try:
+        make = getattr(import_module(module), name)
+    except ImportError as error:
+        hint = f"; install it with: pip install {adapter.install}" if adapter.install else ""
+        raise ImportError(f"{port} = {url!r} needs {error.name}{hint}") from error
+    return make(url, **options)

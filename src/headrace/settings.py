@@ -1,0 +1,195 @@
+"""One typed tree of settings, read once at the edge: flag > environment > file > default.
+
+    headrace.toml                      HEADRACE_GATEWAY__LISTEN=0.0.0.0:80
+    [gateway]                          (section and key, two underscores between them)
+    listen = "127.0.0.1:8100"
+
+An unknown key is an error that names the key, the value and what was expected.
+"""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import Meta
+
+PREFIX = "HEADRACE_"
+
+Address = Annotated[str, Meta(pattern=r"^[^:\s]+:\d{1,5}$", description="host:port")]
+Name = Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")]
+Positive = Annotated[int, Meta(ge=1)]
+Seconds = Annotated[float, Meta(gt=0)]
+
+
+class SettingsError(ValueError):
+    """A setting is wrong: the message names the key, the value and what was expected."""
+
+
+class _Section(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=True):
+    pass
+
+
+class House(_Section):
+    """What the whole house shares."""
+
+    #: Part of every queue's name: houses of different names share a broker without meeting.
+    name: Name = "house"
+
+
+class GatewaySettings(_Section):
+    #: Where HTTP is served.
+    listen: Address = "127.0.0.1:8100"
+    #: Where Open Inference Protocol gRPC is served; "" for not at all.
+    grpc: Address | Annotated[str, Meta(max_length=0)] = ""
+    #: Gateway processes, on one port (SO_REUSEPORT).
+    count: Positive = 1
+    #: The largest body taken; above it 413.
+    max_body_bytes: Positive = 20_000_000
+    #: Bodies above it travel by reference through the objects.
+    inline_limit_bytes: Positive = 65_536
+    #: A call that names no deadline gets this one.
+    default_deadline_ms: Positive = 30_000
+    #: No deadline is later; those that ask for more get this.
+    max_deadline_ms: Positive = 300_000
+    #: Calls one gateway holds at once for one model.
+    max_outstanding: Positive = 8_192
+    #: Inputs in one predict-many call.
+    max_many: Positive = 1_000
+    #: Time for open calls to be answered after SIGTERM.
+    drain_s: Seconds = 30.0
+
+
+class BrokerSettings(_Section):
+    #: memory://name or nats://host:port[,host:port]; "" lets `headrace up` start a NATS server.
+    url: str = ""
+    #: A job neither acked nor held for this long is given to another worker.
+    ack_wait_s: Seconds = 3.0
+    #: Jobs that may wait for one model.
+    queue_bound: Positive = 10_000
+
+
+class ObjectsSettings(_Section):
+    #: file:///folder or memory://name; "" is a folder in memory (/dev/shm) named after the house.
+    url: str = ""
+
+
+class TelemetrySettings(_Section):
+    #: debug, info, warning or error.
+    log_level: Annotated[str, Meta(pattern="^(debug|info|warning|error)$")] = "info"
+
+
+class ModelSettings(_Section, rename={"target": "class"}):
+    #: "module:Class", looked up beside the settings file first.
+    target: Annotated[str, Meta(pattern=r"^[\w.]+:\w+$")]
+    #: The folder given to `load`, relative to the settings file.
+    files: str = "."
+    #: Worker processes that `headrace up` starts.
+    workers: Positive = 1
+    #: Model processes in each worker (packing).
+    slots: Positive = 1
+    #: Devices given to the slots in turn: "cpu", "cuda:0", ...
+    devices: Annotated[tuple[str, ...], Meta(min_length=1)] = ("cpu",)
+    #: Overrides the model's `Batching.max_size`.
+    max_size: Positive | None = None
+    #: Overrides the model's `Batching.max_wait_ms`.
+    max_wait_ms: Annotated[float, Meta(ge=0)] | None = None
+    #: `load`, golden call and warm-up may take this long.
+    load_limit_s: Seconds = 300.0
+    #: A batch that takes longer has its model process killed.
+    stuck_after_s: Seconds = 30.0
+
+
+class Settings(_Section):
+    house: House = House()
+    gateway: GatewaySettings = GatewaySettings()
+    broker: BrokerSettings = BrokerSettings()
+    objects: ObjectsSettings = ObjectsSettings()
+    telemetry: TelemetrySettings = TelemetrySettings()
+    models: dict[Name, ModelSettings] = {}
+    #: Set by `load`: the folder of the settings file.
+    folder: str = "."
+
+    def broker_url(self) -> str:
+        return self.broker.url or "nats://127.0.0.1:4222"
+
+    def objects_url(self) -> str:
+        if self.objects.url:
+            return self.objects.url
+        memory = Path("/dev/shm")
+        root = memory if memory.is_dir() else Path(os.environ.get("TMPDIR", "/tmp"))
+        return f"file://{root}/headrace-{os.getuid()}-{self.house.name}"
+
+
+def load(
+    path: str | Path | None = None,
+    *,
+    environment: Mapping[str, str] | None = None,
+    flags: Mapping[str, Any] | None = None,
+) -> Settings:
+    """The settings of a file (none: defaults), the environment and the flags ("gateway.listen").
+
+    Raises SettingsError.
+    """
+    tree: dict[str, Any] = {}
+    folder = Path.cwd()
+    if path is not None:
+        tree, folder = _read(Path(path)), Path(path).resolve().parent
+    environment = os.environ if environment is None else environment
+    for key, value in environment.items():
+        if key.startswith(PREFIX) and "__" in key:
+            _put(tree, key.removeprefix(PREFIX).lower().split("__"), value)
+    for key, value in (flags or {}).items():
+        if value is not None:
+            _put(tree, key.split("."), value)
+    if "folder" in tree:
+        raise SettingsError("folder: an unknown key")
+    return _convert(tree | {"folder": str(folder)}, str(path or "settings"))
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text())
+    except FileNotFoundError:
+        raise SettingsError(f"{path}: no such file; write one or name it with -f") from None
+    except tomllib.TOMLDecodeError as error:
+        raise SettingsError(f"{path}: not TOML: {error}") from None
+
+
+def _put(tree: dict[str, Any], keys: list[str], value: Any) -> None:
+    for key in keys[:-1]:
+        tree = tree.setdefault(key, {})
+    tree[keys[-1]] = value
+
+
+def _convert(tree: dict[str, Any], source: str) -> Settings:
+    try:
+        # Not strict: the environment has numbers as text.
+        return msgspec.convert(tree, Settings, strict=False)
+    except msgspec.ValidationError as error:
+        detail, _, place = str(error).partition(" - at `")
+        key = place.rstrip("`").removeprefix("$").lstrip(".")
+        got = _value_at(tree, key)
+        shown = f" = {got!r}" if not isinstance(got, dict) else ""
+        known = _known_keys(key) if "unknown field" in detail else ""
+        raise SettingsError(f"{source}: {key or 'the file'}{shown}: {detail}{known}") from None
+
+
+def _value_at(tree: Any, key: str) -> Any:
+    for part in filter(None, key.replace("[...]", "").split(".")):
+        tree = tree.get(part, {}) if isinstance(tree, dict) else {}
+    return tree
+
+
+def _known_keys(key: str) -> str:
+    kinds: dict[str, type[msgspec.Struct]] = {
+        "": Settings, "house": House, "gateway": GatewaySettings, "broker": BrokerSettings,
+        "objects": ObjectsSettings, "telemetry": TelemetrySettings,
+    }  # fmt: skip
+    kind = kinds.get(key, ModelSettings)
+    names = [field.encode_name for field in msgspec.structs.fields(kind)]
+    return f"; expected one of {', '.join(n for n in names if n != 'folder')}"

@@ -1,0 +1,1 @@
+"""The house's own logs and metrics. (What judges the models is the monitor, not this.)"""

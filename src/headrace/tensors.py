@@ -1,0 +1,145 @@
+"""Arrays in a signature and on the wire.
+
+An author writes `Annotated[np.ndarray, Tensor("float32", (64,))]`. On the wire an array is msgpack
+extension 1: dtype code (1 byte), rank (1 byte), each dimension (uint32 LE), then the data, C order,
+little endian. Written and read here without numpy, so that a gateway need not load it.
+"""
+
+from __future__ import annotations
+
+import array
+import struct
+from collections.abc import Callable, Sequence
+from math import prod
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import msgspec
+
+from headrace.errors import FieldError, Invalid
+
+if TYPE_CHECKING:
+    import numpy as np
+
+TENSOR_EXT = 1
+SCHEMA_KEY = "x-headrace-tensor"
+
+
+class Dtype(NamedTuple):
+    """`code` is ours, `v2` the Open Inference Protocol's name, `typecode` of the `array` module."""
+
+    code: int
+    name: str
+    v2: str
+    itemsize: int
+    typecode: str
+    python: type
+
+
+DTYPES = {
+    d.name: d
+    for d in (
+        Dtype(0, "bool", "BOOL", 1, "B", bool),
+        Dtype(1, "uint8", "UINT8", 1, "B", int),
+        Dtype(2, "uint16", "UINT16", 2, "H", int),
+        Dtype(3, "uint32", "UINT32", 4, "I", int),
+        Dtype(4, "uint64", "UINT64", 8, "Q", int),
+        Dtype(5, "int8", "INT8", 1, "b", int),
+        Dtype(6, "int16", "INT16", 2, "h", int),
+        Dtype(7, "int32", "INT32", 4, "i", int),
+        Dtype(8, "int64", "INT64", 8, "q", int),
+        Dtype(9, "float16", "FP16", 2, "", float),
+        Dtype(10, "float32", "FP32", 4, "f", float),
+        Dtype(11, "float64", "FP64", 8, "d", float),
+    )
+}
+BY_CODE = {d.code: d for d in DTYPES.values()}
+BY_V2 = {d.v2: d for d in DTYPES.values()}
+
+
+def Tensor(dtype: str, shape: Sequence[int]) -> msgspec.Meta:  # noqa: N802 - reads as a type
+    """Annotation of an array: its dtype (numpy's name) and shape; -1 stands for any length.
+
+    The shape is that of one item, without a batch dimension.
+    """
+    if dtype not in DTYPES:
+        raise ValueError(f"Tensor dtype {dtype!r}: expected one of {', '.join(DTYPES)}")
+    dims = [int(n) for n in shape]
+    if any(n < -1 for n in dims):
+        raise ValueError(f"Tensor shape {tuple(shape)}: expected lengths >= 0, or -1 for any")
+    python = DTYPES[dtype].python
+    leaf = "boolean" if python is bool else "integer" if python is int else "number"
+    node: dict[str, Any] = {"type": leaf}
+    for n in reversed(dims):
+        node = {"type": "array", "items": node}
+        if n >= 0:
+            node |= {"minItems": n, "maxItems": n}
+    return msgspec.Meta(extra_json_schema=node | {SCHEMA_KEY: {"dtype": dtype, "shape": dims}})
+
+
+def pack(dtype: Dtype, shape: Sequence[int], data: bytes) -> msgspec.msgpack.Ext:
+    """Raw little-endian bytes -> the wire form."""
+    head = struct.pack(f"<BB{len(shape)}I", dtype.code, len(shape), *shape)
+    return msgspec.msgpack.Ext(TENSOR_EXT, head + data)
+
+
+def unpack(data: bytes | memoryview) -> tuple[Dtype, tuple[int, ...], memoryview]:
+    """The payload of extension 1 -> dtype, shape, raw bytes."""
+    view = memoryview(data)
+    code, rank = view[0], view[1]
+    shape = struct.unpack_from(f"<{rank}I", view, 2)
+    return BY_CODE[code], shape, view[2 + 4 * rank :]
+
+
+def to_numpy(data: bytes | memoryview) -> np.ndarray[Any, Any]:
+    """The payload of extension 1 -> a read-only array over the same memory."""
+    import numpy as np
+
+    dtype, shape, raw = unpack(data)
+    return np.frombuffer(raw, dtype.name).reshape(shape)
+
+
+def from_numpy(value: np.ndarray[Any, Any]) -> msgspec.msgpack.Ext:
+    dtype = DTYPES.get(value.dtype.name)
+    if dtype is None:
+        raise TypeError(f"an array of dtype {value.dtype} has no wire form")
+    return pack(dtype, value.shape, value.tobytes())
+
+
+def packer(dtype_name: str, shape: Sequence[int], pointer: str) -> Callable[[Any], Any]:
+    """A function from nested lists (already checked for element type) to the wire form."""
+    dtype = DTYPES[dtype_name]
+
+    def refuse(detail: str) -> Invalid:
+        return Invalid(
+            detail, code="tensor-invalid", errors=[FieldError(pointer, "tensor-invalid", detail)]
+        )
+
+    def pack_flat(values: list[Any]) -> msgspec.msgpack.Ext:
+        try:
+            return pack(dtype, (len(values),), array.array(dtype.typecode, values).tobytes())
+        except OverflowError:
+            raise refuse(f"a value does not fit {dtype.name}") from None
+
+    def pack_nested(values: Any) -> msgspec.msgpack.Ext:
+        import numpy as np
+
+        try:
+            return from_numpy(np.asarray(values, dtype.name))
+        except (ValueError, OverflowError):
+            raise refuse(f"expected {dtype.name} of shape {list(shape)}, -1 for any") from None
+
+    return pack_flat if len(shape) == 1 and dtype.typecode else pack_nested
+
+
+def check_shape(got: Sequence[int], wanted: Sequence[int], pointer: str) -> None:
+    """Raises Invalid unless every dimension agrees (-1 agrees with any)."""
+    if len(got) != len(wanted) or any(w not in (-1, g) for g, w in zip(got, wanted, strict=True)):
+        detail = f"expected shape {list(wanted)}, got {list(got)}"
+        raise Invalid(
+            detail, code="tensor-invalid", errors=[FieldError(pointer, "tensor-invalid", detail)]
+        )
+
+
+def size(dtype: Dtype, shape: Sequence[int]) -> int:
+    """Bytes of data that a tensor of this shape has."""
+    return dtype.itemsize * prod(shape)

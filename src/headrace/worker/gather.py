@@ -1,0 +1,109 @@
+"""Jobs -> batches, formed when the model is free.
+
+                    +-- a slot is free, and: full? waited long enough? a deadline near? --> batch
+    waiting jobs ---+
+                    +-- else wait: for more jobs, for a slot, for the timer
+
+Formed late, a batch holds what waits at the moment the model can run it: under load batches grow by
+themselves, and with little load nobody waits. A part of a batch that crashed a model process goes
+first and alone (`first`): it must not meet others until it is known who is to blame.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Callable
+
+from headrace.fit import Fit
+from headrace.model import Batching
+from headrace.worker.take import Held
+
+#: Run a batch whose nearest deadline leaves no more than this beside its own run time.
+DEADLINE_NEAR_S = 0.02
+
+
+class Gather:
+    def __init__(
+        self,
+        batching: Batching,
+        fit: Fit,
+        free: Callable[[], int],
+        run: Callable[[list[Held]], None],
+        expired: Callable[[Held], None],
+    ) -> None:
+        self.batching, self._fit = batching, fit
+        self._free, self._run, self._expired = free, run, expired
+        self.waiting: deque[Held] = deque()
+        self.apart: deque[list[Held]] = deque()
+        self._turn_asked = False
+        self._timer: asyncio.TimerHandle | None = None
+
+    def add(self, held: Held) -> None:
+        self.waiting.append(held)
+        self.ask()
+
+    def first(self, batch: list[Held]) -> None:
+        """This batch next, as it is."""
+        self.apart.append(batch)
+        self.ask()
+
+    def ask(self) -> None:
+        """A turn at the end of this loop iteration: jobs that came in one read go together."""
+        if not self._turn_asked:
+            self._turn_asked = True
+            asyncio.get_running_loop().call_soon(self.turn)
+
+    def turn(self) -> None:
+        self._turn_asked = False
+        while self._free():
+            batch = self._next(time.time())
+            if not batch:
+                return
+            self._run(batch)
+
+    def _next(self, now: float) -> list[Held]:
+        while self.apart:
+            batch = self._unexpired(self.apart.popleft(), now)
+            if batch:
+                return batch
+        if not self.waiting or self._worth_waiting(now):
+            return []
+        batch = []
+        while self.waiting and len(batch) < self.batching.max_size:
+            batch += self._unexpired([self.waiting.popleft()], now)
+        for held in batch:
+            held.gathered_ms = (now - held.taken) * 1000
+        return batch or self._next(now)
+
+    def _unexpired(self, batch: list[Held], now: float) -> list[Held]:
+        """Drops what cannot be answered in time, run or not."""
+        last_start = now + self._fit.took_ms(1) / 2000
+        late = [held for held in batch if held.job.deadline <= last_start]
+        for held in late:
+            self._expired(held)
+        return [held for held in batch if held.job.deadline > last_start] if late else batch
+
+    def _worth_waiting(self, now: float) -> bool:
+        """True, with a timer set, where the policy lets the batch wait for more."""
+        wait_ms, size = self.batching.max_wait_ms, len(self.waiting)
+        if not wait_ms or size >= self.batching.max_size:
+            return False
+        left_s = self.waiting[0].taken + wait_ms / 1000 - now
+        if left_s <= 0:
+            return False
+        nearest = min(held.job.deadline for held in self.waiting)
+        if nearest - now - self._fit.took_ms(size + 1) / 1000 <= DEADLINE_NEAR_S:
+            return False
+        if self._timer:
+            self._timer.cancel()
+        self._timer = asyncio.get_running_loop().call_later(left_s, self.turn)
+        return True
+
+    def drain(self) -> list[Held]:
+        """All that is not running, to be given back."""
+        left = [*self.waiting, *(held for batch in self.apart for held in batch)]
+        self.waiting.clear()
+        self.apart.clear()
+        return left

@@ -1,0 +1,266 @@
+"""One worker: one model, one or more slots, from the broker to the reply.
+
+    take -> gather -> execute -> reply
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import random
+import time
+from pathlib import Path
+
+import structlog
+
+from headrace import httpserver
+from headrace.announce import (
+    EVERY_S,
+    TO_GATEWAYS,
+    TO_WORKERS,
+    Announcement,
+    announcement_bytes,
+)
+from headrace.broker.port import Broker, Depth, Intake
+from headrace.errors import NotFound, Problem, Refusal
+from headrace.failpoints import failpoint
+from headrace.fit import Fit
+from headrace.httpserver import HttpServer, Request
+from headrace.model import Batching
+from headrace.objects.port import Objects
+from headrace.settings import ModelSettings
+from headrace.telemetry.metrics import WorkerMetrics, exposition
+from headrace.worker.execute import Slot, State
+from headrace.worker.frames import Start
+from headrace.worker.gather import Gather
+from headrace.worker.isolate import isolate
+from headrace.worker.reply import Reply
+from headrace.worker.take import Held, Take, poison
+
+log = structlog.get_logger("headrace.worker")
+
+#: A model whose full batch takes less has its next batch fetched while it runs; a slower one leaves
+#: jobs on the broker, where any worker that is free sooner can take them.
+FETCH_AHEAD_BELOW_MS = 100.0
+
+
+class Worker:
+    def __init__(
+        self, name: str, settings: ModelSettings, folder: str, broker: Broker, objects: Objects
+    ) -> None:
+        self.id = f"{name}-{os.getpid()}-{random.getrandbits(32):08x}"
+        self.name, self._settings, self._broker = name, settings, broker
+        self.metrics = WorkerMetrics(name)
+        self._fit = Fit()
+        self._reply = Reply(broker, name, self.id, self._settle)
+        self._take = Take(objects, self.metrics, self._on_held, self._reply.refuse)
+        self._gather = Gather(
+            Batching(settings.max_size or 1, settings.max_wait_ms or 0.0),
+            self._fit, self._free, self._run, self._take.drop_expired,
+        )  # fmt: skip
+        self._slots = [
+            Slot(
+                self._start(slot, folder),
+                load_limit_s=settings.load_limit_s,
+                stuck_after_s=settings.stuck_after_s,
+                on_ready=self._on_slot_ready,
+                on_done=self._on_done,
+                on_gone=self._on_slot_gone,
+            )
+            for slot in range(settings.slots)
+        ]
+        self._intake: Intake | None = None
+        self._depth = Depth(0, 0)
+        self._leaving = False
+        self._metrics_url = ""
+        self._tasks: list[asyncio.Task[None]] = []
+        self._finished = asyncio.Event()
+
+    def _start(self, slot: int, folder: str) -> Start:
+        settings = self._settings
+        return Start(
+            model=settings.target,
+            folder=folder,
+            files=str((Path(folder) / settings.files).resolve()),
+            device=settings.devices[slot % len(settings.devices)],
+            slot=slot,
+            max_size=settings.max_size or 0,
+        )
+
+    # -- the way of a job ----------------------------------------------------------------------
+
+    def _on_held(self, held: Held) -> None:
+        self._gather.add(held)
+
+    def _free(self) -> int:
+        return sum(slot.state is State.IDLE for slot in self._slots)
+
+    def _run(self, batch: list[Held]) -> None:
+        failpoint("worker.executing")
+        next(slot for slot in self._slots if slot.state is State.IDLE).run(batch)
+        self._want()
+
+    def _on_done(
+        self, batch: list[Held], outcomes: list[bytes | Problem] | None, took_ms: float
+    ) -> None:
+        if outcomes is None:
+            self._on_batch_died(batch)
+            return
+        self._fit.learn(len(batch), took_ms)
+        # The next batch first: the model should not wait for our bookkeeping.
+        self._gather.turn()
+        failed = sum(isinstance(outcome, Problem) for outcome in outcomes)
+        self.metrics.batch([held.gathered_ms for held in batch], took_ms, failed)
+        self._reply.batch(batch, outcomes, took_ms)
+        self._want()
+        if self._leaving and not self._busy():
+            self._finished.set()
+
+    def _on_batch_died(self, batch: list[Held]) -> None:
+        if self._leaving:
+            for held in batch:
+                self._take.give_back(held)
+            self._finished.set()
+            return
+        parts, guilty = isolate(batch)
+        for part in parts:
+            self._gather.first(part)
+        for held in guilty:
+            log.error("poison input", request_id=held.job.request_id, crashes=held.crashes)
+            self._reply.refuse(held, poison(held.crashes).problem())
+
+    def _settle(self, held: Held) -> None:
+        self._take.settle(held)
+
+    def _want(self) -> None:
+        """Room for a batch in each free slot, and for the next batch where the model is quick."""
+        if self._intake is None or self._leaving:
+            return
+        size = self._gather.batching.max_size
+        ahead = size if self._fit.took_ms(size) < FETCH_AHEAD_BELOW_MS else 0
+        room = self._free() * size + ahead - len(self._gather.waiting)
+        self._intake.want(max(0, room))
+
+    # -- slots ---------------------------------------------------------------------------------
+
+    def _on_slot_ready(self, slot: Slot) -> None:
+        assert slot.ready is not None
+        card = slot.ready.card
+        wait_ms = self._settings.max_wait_ms
+        self._gather.batching = Batching(
+            self._settings.max_size or card.max_size,
+            card.max_wait_ms if wait_ms is None else wait_ms,
+        )
+        self._reply.version = card.version
+        for size, took_ms in slot.ready.warm:
+            self._fit.learn(size, took_ms)
+        self._gather.ask()
+        self._want()
+        self._announce()
+
+    def _on_slot_gone(self, was: str) -> None:
+        self.metrics.gone.add(self.name, was)
+        self._want()
+        self._announce()
+
+    def _busy(self) -> int:
+        return sum(slot.state is State.BUSY for slot in self._slots)
+
+    # -- announcements -------------------------------------------------------------------------
+
+    def announcement(self) -> Announcement:
+        ready = [slot for slot in self._slots if slot.state in (State.IDLE, State.BUSY)]
+        first = ready[0].ready if ready else None
+        fixed_ms, per_item_ms = self._fit.line()
+        return Announcement(
+            worker=self.id,
+            model=self.name,
+            ready=bool(ready) and not self._leaving,
+            reason="leaving" if self._leaving else "" if ready else self._slots[0].reason,
+            card=first.card if first else None,
+            slots=len(self._slots),
+            slots_ready=len(ready),
+            busy=self._busy(),
+            in_hand=len(self._take.in_hand),
+            waiting=self._depth.waiting,
+            golden=bool(first and first.golden),
+            fixed_ms=fixed_ms,
+            per_item_ms=per_item_ms,
+            max_size=self._gather.batching.max_size,
+            metrics_url=self._metrics_url,
+            leaving=self._leaving,
+        )
+
+    def _announce(self, _: bytes = b"") -> None:
+        self._broker.send(TO_GATEWAYS, announcement_bytes(self.announcement()))
+
+    async def _keep_announcing(self) -> None:
+        while True:
+            self._announce()
+            await asyncio.sleep(EVERY_S)
+            with contextlib.suppress(Refusal):
+                self._depth = await self._broker.depth(self.name)
+
+    # -- metrics -------------------------------------------------------------------------------
+
+    def _on_request(self, request: Request) -> None:
+        if request.path == b"/metrics":
+            httpserver.answer_text(
+                request, 200, exposition(self._gauged()), "text/plain; version=0.0.4"
+            )
+        elif request.path == b"/health/live":
+            httpserver.answer_text(request, 200, b'{"live":true}', "application/json")
+        else:
+            raise NotFound("only /metrics and /health/live are here")
+
+    def _gauged(self) -> list[httpserver.Any]:
+        for state in State:
+            count = sum(slot.state is state for slot in self._slots)
+            self.metrics.slots.set(count, self.name, state.value)
+        self.metrics.in_hand.set(len(self._take.in_hand), self.name)
+        self.metrics.waiting.set(self._depth.waiting, self.name)
+        self.metrics.unacked.set(self._depth.in_hand, self.name)
+        return list(self.metrics.all())
+
+    # -- life ----------------------------------------------------------------------------------
+
+    async def open(self, metrics_listen: tuple[str, int] | None = None) -> None:
+        if metrics_listen:
+            host, port = metrics_listen
+            server = HttpServer(self._on_request, lambda _: None, _plain_refusal, 1024)
+            self._metrics_url = f"http://{host}:{await server.open(host, port)}/metrics"
+        self._intake = await self._broker.take(self.name, self._take.on_job)
+        await self._broker.listen(TO_WORKERS, self._announce)
+        self._broker.on_restored(self._announce)
+        await asyncio.gather(*(slot.spawn() for slot in self._slots))
+        self._tasks = [
+            asyncio.create_task(self._keep_announcing()),
+            asyncio.create_task(self._take.hold_all()),
+        ]
+
+    async def drain(self, grace_s: float) -> None:
+        """Take no more, give back what does not run, finish what does, reply, leave."""
+        self._leaving = True
+        began = time.monotonic()
+        if self._intake:
+            await self._intake.close()
+        for held in self._gather.drain():
+            self._take.give_back(held)
+        self._announce()
+        log.info("draining", in_hand=len(self._take.in_hand), busy=self._busy())
+        if self._busy():
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._finished.wait(), grace_s)
+        for task in self._tasks:
+            task.cancel()
+        for held in list(self._take.in_hand):
+            self._take.give_back(held)
+        await asyncio.gather(*(slot.stop() for slot in self._slots))
+        log.info("left", after_ms=round((time.monotonic() - began) * 1000))
+
+
+def _plain_refusal(request: Request, refusal: Refusal) -> None:
+    httpserver.answer_text(
+        request, refusal.status, refusal.detail.encode(), "text/plain; charset=utf-8"
+    )
