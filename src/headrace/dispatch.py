@@ -102,9 +102,7 @@ class Dispatch:
             waiting.model, waiting.data, lambda refusal: self._finish(number, refusal, None)
         )
 
-    async def _put_and_publish(
-        self, number: int, waiting: Waiting, job: Job, body: bytes
-    ) -> None:
+    async def _put_and_publish(self, number: int, waiting: Waiting, job: Job, body: bytes) -> None:
         try:
             await self._objects.put(waiting.ref, body)
         except Exception:
@@ -128,9 +126,7 @@ class Dispatch:
         if waiting.ref and waiting.data:
             self._spawn(self._objects.delete(waiting.ref))
 
-    def _finish(
-        self, number: int, outcome: Outcome | Refusal, returned: Returned | None
-    ) -> None:
+    def _finish(self, number: int, outcome: Outcome | Refusal, returned: Returned | None) -> None:
         waiting = self.waiting.pop(number, None)
         if waiting is None:
             self.unknown += 1

@@ -143,7 +143,7 @@ class Invalid(Refusal):
 class ItemError(Invalid):
     """What `predict` returns in place of a result for one item it cannot answer (status 422).
 
-        return [ItemError("face-too-small", "the face is 31 px wide, 60 are needed"), ...]
+    return [ItemError("face-too-small", "the face is 31 px wide, 60 are needed"), ...]
     """
 
     def __init__(self, code: str, detail: str) -> None:

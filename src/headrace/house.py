@@ -1,7 +1,7 @@
 """The whole house on one machine: `headrace up`.
 
-    broker (nats-server) <- gateways, workers <- model processes
-    all children of this process: restarted when they die, stopped in order, nothing left behind
+broker (nats-server) <- gateways, workers <- model processes
+all children of this process: restarted when they die, stopped in order, nothing left behind
 """
 
 from __future__ import annotations
@@ -184,6 +184,3 @@ def check_free(listen: str) -> None:
             raise SettingsError(
                 f"gateway.listen = {listen!r}: {error.strerror}; is a house running already?"
             ) from None
-
-
-

@@ -260,7 +260,9 @@ class Connection(asyncio.Protocol):
         headers = self._reading.headers  # type: ignore[union-attr]
         name = name.lower()
         if len(headers) >= MAX_HEADERS or len(name) + len(value) > MAX_HEADER:
-            raise HeadersTooLarge(f"more than {MAX_HEADERS} headers, or one over {MAX_HEADER} bytes")
+            raise HeadersTooLarge(
+                f"more than {MAX_HEADERS} headers, or one over {MAX_HEADER} bytes"
+            )
         if _BAD_VALUE.search(value):
             raise BadRequest("a header has a control character", code="bad-request-framing")
         if name in headers:
@@ -334,7 +336,9 @@ class Connection(asyncio.Protocol):
         if request.answered or self.transport is None:
             return
         request.answered = True
-        close = b"" if request.keep_alive and not self._server.draining else b"Connection: close\r\n"
+        close = (
+            b"" if request.keep_alive and not self._server.draining else b"Connection: close\r\n"
+        )
         data = b"HTTP/1.1 %d %s\r\nContent-Length: %d\r\n%s%s\r\n%s" % (
             status, REASONS[status], len(body), head, close,
             b"" if request.method == b"HEAD" else body,

@@ -141,9 +141,7 @@ def _check_limits(facts: ImageFacts, pointer: str) -> None:
         detail = f"{width} x {height} pixels; at most {MAX_PIXELS} and {MAX_SIDE} a side"
         raise _invalid("image-too-many-pixels", detail, pointer)
     if facts.frames > MAX_FRAMES:
-        raise _invalid(
-            "image-too-complex", f"{facts.frames} frames; at most {MAX_FRAMES}", pointer
-        )
+        raise _invalid("image-too-complex", f"{facts.frames} frames; at most {MAX_FRAMES}", pointer)
 
 
 _NO_LENGTH = frozenset({0x01, *range(0xD0, 0xD9)})

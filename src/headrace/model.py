@@ -1,9 +1,9 @@
 """What the author of a model writes.
 
-    class FaceMatch(headrace.Model):
-        batching = headrace.Batching(max_size=8)
-        def load(self, files): ...
-        def predict(self, pairs: list[Pair]) -> list[Score]: ...
+class FaceMatch(headrace.Model):
+    batching = headrace.Batching(max_size=8)
+    def load(self, files): ...
+    def predict(self, pairs: list[Pair]) -> list[Score]: ...
 """
 
 from __future__ import annotations

@@ -64,9 +64,7 @@ async def run_worker(
         broker = broker_of(settings, f"worker {name}")
         await broker.open()
         brokers.append(broker)
-        worker = Worker(
-            name, settings.models[name], settings.folder, broker, objects_of(settings)
-        )
+        worker = Worker(name, settings.models[name], settings.folder, broker, objects_of(settings))
         workers.append(worker)
         await worker.open(address(metrics_listen) if metrics_listen else None)
     await stop.wait()

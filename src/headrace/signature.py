@@ -190,8 +190,7 @@ def _from_pydantic(kind: Any, value: Any) -> Any:
         raise Invalid(
             f"{len(details)} fields are wrong",
             errors=[
-                FieldError("/" + "/".join(map(str, d["loc"])), d["type"], d["msg"])
-                for d in details
+                FieldError("/" + "/".join(map(str, d["loc"])), d["type"], d["msg"]) for d in details
             ],
         ) from None
 

@@ -176,5 +176,3 @@ class MemoryBroker:
     async def depth(self, model: str) -> Depth:
         queue = self._hub.queues.get(model)
         return Depth(len(queue.waiting), len(queue.in_hand)) if queue else Depth(0, 0)
-
-

@@ -207,7 +207,9 @@ class NatsBroker:
         self._wire.publish(self._address(address), data)
 
     async def listen(self, address: str, on_message: OnMessage) -> None:
-        await self._wire.subscribe(self._address(address), lambda _s, _r, _h, data: on_message(data))
+        await self._wire.subscribe(
+            self._address(address), lambda _s, _r, _h, data: on_message(data)
+        )
 
     async def depth(self, model: str) -> Depth:
         info = await self._api(f"CONSUMER.INFO.{self._stream(model)}.{CONSUMER}", {})
@@ -313,5 +315,3 @@ class NatsDelivery:
 
     def give_back(self) -> None:
         self._wire.publish(self._reply, b"-NAK")
-
-

@@ -32,9 +32,7 @@ class Timings(NamedTuple):
         return sum(self)
 
 
-def timings(
-    outcome: Outcome, read_ms: float, published: float, finished: float
-) -> Timings:
+def timings(outcome: Outcome, read_ms: float, published: float, finished: float) -> Timings:
     """`published` and `finished` are this gateway's Unix times. The worker's clock is used for
     nothing but to share the time under way between `queued` and `returned`; if it is wrong, the
     stages still add up."""

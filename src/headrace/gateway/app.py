@@ -1,10 +1,10 @@
 """The table of contents of a call: read -> admit -> dispatch -> answer.
 
-    POST /models/{name}/predict        one input, one answer
-    POST /models/{name}/predict-many   a JSON array of inputs, one outcome each
-    GET  /models, /models/{name}       what is served
-    GET  /health/live, /health/ready, /metrics, /openapi.json, /docs
-    /v2/...                            the Open Inference Protocol (see `v2`)
+POST /models/{name}/predict        one input, one answer
+POST /models/{name}/predict-many   a JSON array of inputs, one outcome each
+GET  /models, /models/{name}       what is served
+GET  /health/live, /health/ready, /metrics, /openapi.json, /docs
+/v2/...                            the Open Inference Protocol (see `v2`)
 """
 
 from __future__ import annotations
@@ -174,9 +174,7 @@ class App:
     def deadline(self, request: Request, now: float) -> float:
         settings = self.settings
         value = request.headers.get(HEADER)
-        return read_deadline(
-            value, now, settings.default_deadline_ms, settings.max_deadline_ms
-        )
+        return read_deadline(value, now, settings.default_deadline_ms, settings.max_deadline_ms)
 
     def admit(self, view: ModelView, deadline: float, now: float) -> None:
         """Raises the refusal."""
@@ -260,9 +258,7 @@ class App:
             else:
                 many.finish(place, outcome.problem or outcome.body)
 
-        self.dispatch.start(
-            many.view.name, many.request.id, body, deadline, Form.JSON, finish
-        )
+        self.dispatch.start(many.view.name, many.request.id, body, deadline, Form.JSON, finish)
 
 
 class Many:

@@ -1,8 +1,8 @@
 """HTTP -> the model's input in canonical bytes, checked against its schema.
 
-    application/json       the input, as its schema says
-    image/jpeg, png, webp  the bytes of the image, for a model whose input is one image
-    multipart/form-data    one part a field: images as files, all else as JSON or text
+application/json       the input, as its schema says
+image/jpeg, png, webp  the bytes of the image, for a model whose input is one image
+multipart/form-data    one part a field: images as files, all else as JSON or text
 """
 
 from __future__ import annotations

@@ -92,9 +92,7 @@ class GatewayMetrics:
             "headrace_call_seconds", "Time from the last byte in to the answer.", STAGE_SECONDS,
             "model",
         )  # fmt: skip
-        self.answers = Metric(
-            "headrace_answers", "Answers by HTTP status.", "model", "status"
-        )
+        self.answers = Metric("headrace_answers", "Answers by HTTP status.", "model", "status")
         self.refusals = Metric(
             "headrace_refusals", "Calls refused, by problem code.", "model", "code"
         )
@@ -102,9 +100,7 @@ class GatewayMetrics:
             "headrace_replies_unknown",
             "Outcomes that no call waits for: answered before, given up, or another life's.",
         )
-        self.in_flight = Gauge(
-            "headrace_calls_in_flight", "Calls this gateway waits for.", "model"
-        )
+        self.in_flight = Gauge("headrace_calls_in_flight", "Calls this gateway waits for.", "model")
         self.oldest = Gauge(
             "headrace_oldest_call_seconds", "Age of the oldest call waited for.", "model"
         )

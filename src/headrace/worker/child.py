@@ -33,17 +33,19 @@ class ModelNotFound(Exception):
 
 
 def find(target: str, folder: str) -> type[Model]:
-    """"module:Class", looked up in `folder` first. Raises ModelNotFound."""
+    """ "module:Class", looked up in `folder` first. Raises ModelNotFound."""
     if folder and folder not in sys.path:
         sys.path.insert(0, folder)
     module_name, _, class_name = target.partition(":")
     if not class_name:
-        raise ModelNotFound(f"class = {target!r}: expected \"module:Class\"")
+        raise ModelNotFound(f'class = {target!r}: expected "module:Class"')
     try:
         module = importlib.import_module(module_name)
     except ModuleNotFoundError as error:
         if error.name and module_name.split(".")[0] == error.name.split(".")[0]:
-            raise ModelNotFound(f"class = {target!r}: no module {error.name!r} in {folder}") from None
+            raise ModelNotFound(
+                f"class = {target!r}: no module {error.name!r} in {folder}"
+            ) from None
         raise ModelNotFound(
             f"class = {target!r}: the module needs {error.name!r}, which is not installed"
         ) from error

@@ -20,9 +20,7 @@ class Reply:
         self._broker, self._model, self._worker, self._settle = broker, model, worker, settle
         self.version = ""
 
-    def batch(
-        self, batch: list[Held], outcomes: list[bytes | Problem], executed_ms: float
-    ) -> None:
+    def batch(self, batch: list[Held], outcomes: list[bytes | Problem], executed_ms: float) -> None:
         by_gateway: dict[str, list[Outcome]] = {}
         for held, outcome in zip(batch, outcomes, strict=True):
             if isinstance(outcome, Problem):

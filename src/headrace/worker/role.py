@@ -1,6 +1,6 @@
 """One worker: one model, one or more slots, from the broker to the reply.
 
-    take -> gather -> execute -> reply
+take -> gather -> execute -> reply
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Jobs off the broker, each held until replied.
 
-    delivery -> Held: expired? tried too often? body elsewhere? -> gather
+delivery -> Held: expired? tried too often? body elsewhere? -> gather
 """
 
 from __future__ import annotations

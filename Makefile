@@ -1,0 +1,56 @@
+# Everything a developer does here. `make run` and `make test` need nothing but Python 3.11.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+RUN_VENV := .venv-run
+
+.DEFAULT_GOAL := help
+.PHONY: help run test check fix bench docs clean lock
+
+help:  ## List what there is
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+# A lock file is installed whole, with hashes; the stamp is as new as the lock it stands for.
+$(VENV)/.stamp: requirements/dev.lock pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.lock
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+$(RUN_VENV)/.stamp: requirements/run.lock pyproject.toml
+	$(PYTHON) -m venv $(RUN_VENV)
+	$(RUN_VENV)/bin/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/run.lock
+	$(RUN_VENV)/bin/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+run: $(RUN_VENV)/.stamp  ## Fetch the eKYC models, start the house, call it on real images
+	$(RUN_VENV)/bin/python examples/ekyc/run.py
+
+test: $(VENV)/.stamp check  ## All checks and all tests: unit, conformance, journeys, examples
+	$(BIN)/python examples/ekyc/fetch.py
+	$(BIN)/pytest tests/conformance tests/bad_input tests/journeys tests/examples
+
+check: $(VENV)/.stamp  ## Format, lint, types, import direction, unit and docs tests
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/pytest tests/unit tests/docs
+
+fix: $(VENV)/.stamp  ## Format and repair what can be repaired
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: $(VENV)/.stamp  ## Headrace beside its peers: builds a venv for each, needs wrk
+	$(BIN)/python benchmarks/run.py setup
+	$(BIN)/python benchmarks/run.py run --write
+
+docs: $(VENV)/.stamp  ## The tests of the documentation alone
+	$(BIN)/pytest tests/docs
+
+lock: $(VENV)/.stamp  ## Resolve the lock files again
+	cd requirements && ../$(BIN)/uv pip compile --quiet --generate-hashes --no-emit-index-url --no-header --python-version 3.11 -o run.lock run.in
+	cd requirements && ../$(BIN)/uv pip compile --quiet --generate-hashes --no-emit-index-url --no-header --python-version 3.11 -o dev.lock dev.in
+
+clean:  ## Remove what was built
+	rm -rf $(VENV) $(RUN_VENV) .mypy_cache .ruff_cache .pytest_cache
