@@ -76,6 +76,7 @@ class Dispatch:
         model: str,
         request_id: str,
         body: bytes,
+        *,
         deadline: float,
         form: Form,
         on_outcome: OnOutcome,
@@ -85,8 +86,7 @@ class Dispatch:
         now = time.time()
         waiting = self.waiting[number] = Waiting(model, deadline, now, on_outcome)
         self.by_model[model] = self.by_model.get(model, 0) + 1
-        if deadline < self._earliest:
-            self._earliest = deadline
+        self._earliest = min(self._earliest, deadline)
         if len(body) > self._inline_limit:
             waiting.ref = f"{self.address}-{number}"
             job = Job(number, self.address, request_id, deadline, now, form, b"", waiting.ref)
@@ -98,9 +98,10 @@ class Dispatch:
         return number
 
     def _publish(self, number: int, waiting: Waiting) -> None:
-        self._broker.publish(
-            waiting.model, waiting.data, lambda refusal: self._finish(number, refusal, None)
-        )
+        self._broker.publish(waiting.model, waiting.data, self._on_refused, number)
+
+    def _on_refused(self, number: int, refusal: Refusal) -> None:
+        self._finish(number, refusal, None)
 
     async def _put_and_publish(self, number: int, waiting: Waiting, job: Job, body: bytes) -> None:
         try:

@@ -10,23 +10,26 @@ single saving on the path (docs/decisions/0003). Answers leave in the order of t
 from __future__ import annotations
 
 import asyncio
-import re
 from collections import deque
 from collections.abc import Callable
 from typing import Any
 
 import httptools
+import structlog
 
 from headrace.errors import (
     BadRequest,
     HeadersTooLarge,
     LengthRequired,
     MethodUnknown,
+    ModelFailed,
     PayloadTooLarge,
     Refusal,
     RequestTimeout,
     UriTooLong,
 )
+
+log = structlog.get_logger("headrace.http")
 
 MAX_URI = 8192
 MAX_HEADER = 8192
@@ -37,7 +40,11 @@ HEAD_WAIT_S = 10.0  # from the first byte of a request to the end of its headers
 BODY_WAIT_S = 30.0  # without a byte of the body
 BODY_RATE = 1_000  # bytes a second that an upload must average beside BODY_WAIT_S
 IDLE_WAIT_S = 75.0  # a kept-alive connection without a request
+WRITE_WAIT_S = 60.0  # for a client to take what waits to be written
+LINGER_S = 2.0  # what a refused client still sends is thrown away, so that it can read the answer
 WRITE_HIGH = 1 << 20
+MAX_OVERHEAD = 8  # bytes on the wire for one of the body: 1-byte chunks take 6
+FOLD_PARTS = 256  # so many pieces of a body become one buffer: a small `bytes` costs 33 more
 
 REASONS = {
     200: b"OK", 202: b"Accepted", 204: b"No Content", 400: b"Bad Request", 404: b"Not Found",
@@ -49,7 +56,18 @@ REASONS = {
 }  # fmt: skip
 
 _BODY_METHODS = (b"POST", b"PUT", b"PATCH")
-_BAD_VALUE = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
+
+
+class _StatusLines(dict[int, bytes]):
+    """A model's author may refuse with a status that stands in no table here."""
+
+    def __missing__(self, status: int) -> bytes:
+        return b"HTTP/1.1 %d %b\r\n" % (status, REASONS.get(status, b""))
+
+
+_STATUS_LINES = _StatusLines(
+    {status: b"HTTP/1.1 %d %b\r\n" % (status, reason) for status, reason in REASONS.items()}
+)
 #: headers that a request may not have twice, because two readers may choose differently
 _ONCE = frozenset({b"content-length", b"host", b"content-type", b"transfer-encoding"})
 
@@ -75,7 +93,7 @@ class Request:
         self.keep_alive = True
         self.answered = False
         self.refusal: Refusal | None = None
-        self._parts: list[bytes] = []
+        self._parts: list[bytes | bytearray] = []
 
     @property
     def client_gone(self) -> bool:
@@ -103,6 +121,9 @@ class HttpServer:
         self.max_body = max_body
         self.connections: set[Connection] = set()
         self.draining = False
+        #: The time limits; tests shorten them.
+        self.head_wait_s, self.body_wait_s, self.idle_wait_s = HEAD_WAIT_S, BODY_WAIT_S, IDLE_WAIT_S
+        self.write_wait_s, self.linger_s, self.sweep_s = WRITE_WAIT_S, LINGER_S, 0.5
         self._server: asyncio.Server | None = None
         self._sweeper: asyncio.Task[None] | None = None
 
@@ -134,10 +155,14 @@ class HttpServer:
     async def _sweep(self) -> None:
         loop = asyncio.get_running_loop()
         while True:
-            await asyncio.sleep(0.5)
+            await asyncio.sleep(self.sweep_s)
             now = loop.time()
             for connection in list(self.connections):
-                connection.check_time(now)
+                try:
+                    connection.check_time(now)
+                except Exception:  # one connection's trouble is not the others'
+                    log.exception("a connection failed its check")
+                    connection.abort()
 
 
 class Connection(asyncio.Protocol):
@@ -152,10 +177,15 @@ class Connection(asyncio.Protocol):
         self._reading: Request | None = None
         self._reading_body = False
         self._size = 0
+        self._wire = 0
         self._head_size = 0
+        self._headers: list[tuple[bytes, bytes]] = []
         self._last_read = 0.0
-        self._closing = False
+        self._closing = False  # nothing more is read
+        self._refused = False  # ... because what was sent could not be
+        self._end = float("inf")  # the latest time for the connection to go
         self._paused_writing = False
+        self._paused_at = 0.0
 
     # -- connection ----------------------------------------------------------------------------
 
@@ -173,6 +203,7 @@ class Connection(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         self._paused_writing = True
+        self._paused_at = self._loop.time()
         if self.transport:
             self.transport.pause_reading()
 
@@ -185,7 +216,27 @@ class Connection(asyncio.Protocol):
         return False
 
     def close_if_idle(self) -> None:
-        if not self._open and self.transport:
+        if not self._open:
+            self._close()
+
+    def _close(self) -> None:
+        """What is written is still sent, for a while; what is not yet answered never is."""
+        if self._end < float("inf"):
+            return
+        self._closing = True
+        for request in self._open:
+            request.answered = True
+        self._open.clear()
+        self._answers.clear()
+        if self.transport is None:
+            return
+        if self._refused and self.transport.can_write_eof():
+            # Closed with unread bytes, the kernel would reset the connection and the client could
+            # lose the answer that says why.
+            self._end = self._loop.time() + self._server.linger_s
+            self.transport.write_eof()
+        else:
+            self._end = self._loop.time() + self._server.write_wait_s
             self.transport.close()
 
     def abort(self) -> None:
@@ -194,17 +245,23 @@ class Connection(asyncio.Protocol):
 
     def check_time(self, now: float) -> None:
         """Slow or silent clients do not hold what others need."""
-        if not self.transport or self._closing:
+        server = self._server
+        stalled = self._paused_writing and now - self._paused_at > server.write_wait_s
+        if stalled or now > self._end:
+            self.abort()
             return
         reading = self._reading
+        if self._closing or len(self._open) > MAX_PIPELINED:  # the latter: it is we who do not read
+            return
         if reading is None:
-            if not self._open and now - self._last_read > IDLE_WAIT_S:
-                self.transport.close()
+            if not self._open and now - self._last_read > server.idle_wait_s:
+                self._close()
             return
         age = now - reading.started
-        slow_head = not self._reading_body and age > HEAD_WAIT_S
+        slow_head = not self._reading_body and age > server.head_wait_s
         slow_body = self._reading_body and (
-            now - self._last_read > BODY_WAIT_S or age > BODY_WAIT_S + self._size / BODY_RATE
+            now - self._last_read > server.body_wait_s
+            or age > server.body_wait_s + self._size / BODY_RATE
         )
         if slow_head or slow_body:
             self._refuse(RequestTimeout("the request did not arrive in time"))
@@ -215,36 +272,42 @@ class Connection(asyncio.Protocol):
         if self._closing:
             return
         self._last_read = self._loop.time()
-        if not self._reading_body:
+        if self._reading_body:
+            self._wire += len(data)
+        else:
             self._head_size += len(data)
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade:
-            self._refuse(BadRequest("no upgrade is offered here", code="bad-request-framing"))
-        except httptools.HttpParserInvalidMethodError:
-            self._refuse(MethodUnknown("this method is not known here"))
-        except httptools.HttpParserCallbackError as error:
-            cause = error.__context__ or error.__cause__
-            if not isinstance(cause, Refusal):
-                raise
-            self._refuse(cause)
+            self._close_after_last()  # none is offered: the request is answered as it is
         except httptools.HttpParserError as error:
-            self._refuse(BadRequest(str(error) or "bad framing", code="bad-request-framing"))
+            self._refuse(_why(error))
         else:
-            if self._reading is not None and not self._reading_body:
-                self._check_head_size()
+            if self._reading is not None:
+                self._check_sizes()
 
-    def _check_head_size(self) -> None:
-        assert self._reading is not None
-        if len(self._reading.path) > MAX_URI:
-            self._refuse(UriTooLong(f"the URL is longer than {MAX_URI} bytes"))
+    def _close_after_last(self) -> None:
+        self._closing = True
+        if self._open:
+            self._open[-1].keep_alive = False
+        else:
+            self._close()
+
+    def _check_sizes(self) -> None:
+        """Of a request that has come in part. The URL's and the body's are checked as they come."""
+        if self._reading_body:
+            if self._wire > MAX_HEAD + MAX_OVERHEAD * self._size:
+                # Trailers, chunk extensions, chunks of nothing: bytes that no other limit counts.
+                self._refuse(PayloadTooLarge("the body is mostly framing"))
         elif self._head_size > MAX_HEAD:
             self._refuse(HeadersTooLarge(f"the headers are larger than {MAX_HEAD} bytes"))
 
     def on_message_begin(self) -> None:
+        if self._closing:  # behind a request that was to be the last
+            raise BadRequest("the connection is to be closed", code="bad-request-framing")
         self._reading = Request(self, self._last_read)
         self._reading_body = False
-        self._size = 0
+        self._size = self._wire = 0
         self._open.append(self._reading)
         if len(self._open) > MAX_PIPELINED and self.transport:
             self.transport.pause_reading()
@@ -257,41 +320,36 @@ class Connection(asyncio.Protocol):
             raise UriTooLong(f"the URL is longer than {MAX_URI} bytes")
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        headers = self._reading.headers  # type: ignore[union-attr]
-        name = name.lower()
-        if len(headers) >= MAX_HEADERS or len(name) + len(value) > MAX_HEADER:
-            raise HeadersTooLarge(
-                f"more than {MAX_HEADERS} headers, or one over {MAX_HEADER} bytes"
-            )
-        if _BAD_VALUE.search(value):
-            raise BadRequest("a header has a control character", code="bad-request-framing")
-        if name in headers:
-            if name in _ONCE:
-                raise BadRequest("a header that must be unique is not", code="bad-request-framing")
-            headers[name] += b", " + value
-        else:
-            headers[name] = value
+        self._headers.append((name, value))  # checked together, when all are here
 
     def on_headers_complete(self) -> None:
         request = self._reading
         assert request is not None
         request.method = self._parser.get_method()
         request.keep_alive = self._parser.should_keep_alive()
-        request.path, _, request.query = request.path.partition(b"?")
+        if b"?" in request.path:
+            request.path, _, request.query = request.path.partition(b"?")
+        pairs, self._headers = self._headers, []
+        headers = {name.lower(): value for name, value in pairs}
+        if len(headers) != len(pairs) or self._head_size > MAX_HEADER or len(pairs) > MAX_HEADERS:
+            headers = _merged(pairs)
+        request.headers = headers
         self._head_size = 0
         self._reading_body = True
         self._check_framing(request)
         self._server.on_head(request)
-        if request.headers.get(b"expect", b"").lower() == b"100-continue" and self.transport:
-            self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        if b"expect" in headers and headers[b"expect"].lower() == b"100-continue":
+            self._continue(request)
 
     def _check_framing(self, request: Request) -> None:
         headers = request.headers
         length, encoding = headers.get(b"content-length"), headers.get(b"transfer-encoding")
-        if length is not None and (encoding is not None or not length.isdigit()):
+        if length is not None and (encoding is not None or not length.strip(b" \t").isdigit()):
             raise BadRequest("conflicting or malformed lengths", code="bad-request-framing")
         if encoding is not None and encoding.strip().lower() != b"chunked":
             raise BadRequest("only chunked is known", code="bad-request-framing")
+        if not request.keep_alive or b"connection" in headers:  # else it is HTTP/1.1: spare a look
+            self._check_version(request)
         if b"host" not in headers and self._parser.get_http_version() == "1.1":
             raise BadRequest("the Host header is missing", code="bad-request-framing")
         if length is not None and int(length) > self._server.max_body:
@@ -299,11 +357,32 @@ class Connection(asyncio.Protocol):
         if length is None and encoding is None and request.method in _BODY_METHODS:
             raise LengthRequired("a Content-Length or chunked encoding is needed")
 
+    def _check_version(self, request: Request) -> None:
+        """llhttp also knows 0.9 and 2.0, which nothing that speaks them would send here."""
+        version = self._parser.get_http_version()
+        if version == "1.0":
+            request.keep_alive = False
+            if b"transfer-encoding" in request.headers:
+                raise BadRequest("HTTP/1.0 has no chunks", code="bad-request-framing")
+        elif version != "1.1":
+            raise BadRequest("expected HTTP/1.1 or HTTP/1.0", code="bad-request-framing")
+
+    def _continue(self, request: Request) -> None:
+        # Behind another answer it would be taken for that request's; the client sends anyway.
+        if self.transport and self._open[0] is request and self._parser.get_http_version() == "1.1":
+            self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+
     def on_body(self, body: bytes) -> None:
         self._size += len(body)
         if self._size > self._server.max_body:
             raise PayloadTooLarge(f"the body is larger than {self._server.max_body} bytes")
-        self._reading._parts.append(body)  # type: ignore[union-attr]
+        parts = self._reading._parts  # type: ignore[union-attr]
+        parts.append(body)
+        if len(parts) > FOLD_PARTS:
+            first = parts[0]
+            whole = first if isinstance(first, bytearray) else bytearray(first)
+            whole += b"".join(parts[1:])
+            parts[:] = [whole]
 
     def on_message_complete(self) -> None:
         request = self._reading
@@ -311,17 +390,26 @@ class Connection(asyncio.Protocol):
         self._reading = None
         self._reading_body = False
         parts = request._parts
-        request.body = parts[0] if len(parts) == 1 else b"".join(parts)
+        request.body = bytes(parts[0]) if len(parts) == 1 else b"".join(parts)
         request._parts = []
+        if self._headers:  # trailers: whoever reads them as headers is fooled
+            self._headers = []
+        if not request.keep_alive:
+            self._closing = True
         request.received = self._loop.time()
         try:
             self._server.handle(request)
         except Refusal as refusal:
             self._server.on_refusal(request, refusal)
+        except Exception:
+            log.exception("a request failed", request_id=request.id)
+            self._server.on_refusal(request, ModelFailed("an error of ours", code="internal"))
 
     def _refuse(self, refusal: Refusal) -> None:
         """A request that cannot be read on: answer it, and read nothing more."""
-        self._closing = True
+        self._closing = self._refused = True
+        if self._end < float("inf"):
+            return
         request = self._reading
         if request is None:
             request = Request(self, self._last_read)
@@ -336,14 +424,16 @@ class Connection(asyncio.Protocol):
         if request.answered or self.transport is None:
             return
         request.answered = True
-        close = (
-            b"" if request.keep_alive and not self._server.draining else b"Connection: close\r\n"
-        )
-        data = b"HTTP/1.1 %d %s\r\nContent-Length: %d\r\n%s%s\r\n%s" % (
-            status, REASONS[status], len(body), head, close,
-            b"" if request.method == b"HEAD" else body,
-        )  # fmt: skip
         waiting = self._open
+        if not request.keep_alive or (self._server.draining and waiting[-1] is request):
+            request.keep_alive = False
+            head += b"Connection: close\r\n"
+        if request.method == b"HEAD":
+            data = b"%bContent-Length: %d\r\n%b\r\n" % (_STATUS_LINES[status], len(body), head)
+        else:
+            data = b"%bContent-Length: %d\r\n%b\r\n%b" % (
+                _STATUS_LINES[status], len(body), head, body,
+            )  # fmt: skip
         if waiting[0] is request:
             waiting.popleft()
             self._send(request, data)
@@ -357,11 +447,41 @@ class Connection(asyncio.Protocol):
         if self.transport is None:
             return
         self.transport.write(data)
-        if not request.keep_alive or self._server.draining:
-            self._closing = True
-            self.transport.close()
+        if not request.keep_alive:
+            self._close()
         elif len(self._open) == MAX_PIPELINED and not self._paused_writing:
             self.transport.resume_reading()
+
+
+def _why(error: httptools.HttpParserError) -> Refusal:
+    """What stopped the parser: a refusal raised in a callback, or its own rules."""
+    if isinstance(error, httptools.HttpParserInvalidMethodError):
+        return MethodUnknown("this method is not known here")
+    if not isinstance(error, httptools.HttpParserCallbackError):
+        return BadRequest(str(error) or "bad framing", code="bad-request-framing")
+    cause = error.__context__ or error.__cause__
+    if isinstance(cause, Refusal):
+        return cause
+    log.error("a request failed", exc_info=cause)
+    return ModelFailed("an error of ours", code="internal")
+
+
+def _merged(pairs: list[tuple[bytes, bytes]]) -> dict[bytes, bytes]:
+    """The headers of a request that has some twice, or a lot. Raises HeadersTooLarge, BadRequest.
+
+    Control characters, spaces before colons and folded lines do not come this far: llhttp refuses
+    them."""
+    if len(pairs) > MAX_HEADERS:
+        raise HeadersTooLarge(f"more than {MAX_HEADERS} headers")
+    headers: dict[bytes, bytes] = {}
+    for raw_name, value in pairs:
+        name = raw_name.lower()
+        if len(name) + len(value) > MAX_HEADER:
+            raise HeadersTooLarge(f"a header is larger than {MAX_HEADER} bytes")
+        if name in headers and name in _ONCE:
+            raise BadRequest("a header that must be unique is not", code="bad-request-framing")
+        headers[name] = headers[name] + b", " + value if name in headers else value
+    return headers
 
 
 def header_text(request: Request, name: bytes) -> str:

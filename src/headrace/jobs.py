@@ -56,7 +56,7 @@ class Outcome(msgspec.Struct, array_like=True, frozen=True):
 class Returned(msgspec.Struct, array_like=True, frozen=True):
     """One reply message: every outcome of one batch that belongs to one gateway.
 
-    `sent` is the Unix time at which the worker sent it: what it waits after that is the reply side's.
+    `sent` is the Unix time at which the worker sent it: what it waits then is the reply side's.
     """
 
     model: str

@@ -9,6 +9,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 
 PR_SET_PDEATHSIG = 1
 
@@ -22,28 +23,35 @@ def die_with_parent(how: int = signal.SIGKILL) -> None:
         os.kill(os.getpid(), how)
 
 
-def stop_event() -> asyncio.Event:
-    """Set at the first SIGTERM or SIGINT. The second SIGINT ends the process at once."""
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
+class Stop:
+    """Told to stop by SIGTERM or SIGINT; told to hurry by a second SIGINT.
 
-    def told() -> None:
-        if stop.is_set():
-            os._exit(130)
-        stop.set()
+    A second SIGTERM changes nothing: supervisors send it to the group and to the process."""
 
-    for kind in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(kind, told)
-    return stop
+    def __init__(self) -> None:
+        self._told = asyncio.Event()
+        self.hurry = False
+        loop = asyncio.get_running_loop()
+        loop.add_signal_handler(signal.SIGTERM, self._told.set)
+        loop.add_signal_handler(signal.SIGINT, self._interrupt)
+
+    def _interrupt(self) -> None:
+        self.hurry = self._told.is_set()
+        self._told.set()
+
+    async def wait(self) -> None:
+        await self._told.wait()
 
 
-async def end(process: subprocess.Popen[bytes], grace_s: float) -> int:
-    """SIGTERM, then SIGKILL after the grace; gives the exit status. Reaps."""
+async def end(
+    process: subprocess.Popen[bytes], grace_s: float, hurry: Callable[[], bool] = lambda: False
+) -> int:
+    """SIGTERM, then SIGKILL after the grace or when there is a hurry; the exit status. Reaps."""
     if process.poll() is None:
         with contextlib.suppress(ProcessLookupError):
             process.terminate()
     end_at = asyncio.get_running_loop().time() + grace_s
-    while process.poll() is None and asyncio.get_running_loop().time() < end_at:
+    while process.poll() is None and asyncio.get_running_loop().time() < end_at and not hurry():
         await asyncio.sleep(0.01)
     if process.poll() is None:
         process.kill()

@@ -11,7 +11,7 @@ from typing import Any
 
 from headrace.broker.port import Broker
 from headrace.gateway.role import Gateway, address
-from headrace.lifecycle import stop_event
+from headrace.lifecycle import Stop
 from headrace.objects.port import Objects
 from headrace.schemes import BROKERS, OBJECTS, build
 from headrace.settings import Settings, SettingsError
@@ -40,7 +40,7 @@ def objects_of(settings: Settings) -> Objects:
 
 
 async def run_gateway(settings: Settings) -> None:
-    stop = stop_event()
+    stop = Stop()
     broker = broker_of(settings, "gateway")
     await broker.open()
     gateway = Gateway(settings, broker, objects_of(settings))
@@ -58,7 +58,7 @@ async def run_worker(
     if unknown or not models:
         known = ", ".join(settings.models) or "none: the settings have no [models.NAME]"
         raise SettingsError(f"model {', '.join(unknown) or '(none)'}: expected one of {known}")
-    stop = stop_event()
+    stop = Stop()
     workers, brokers = [], []
     for name in models:
         broker = broker_of(settings, f"worker {name}")

@@ -31,17 +31,17 @@ class SettingsError(ValueError):
 
 
 class _Section(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=True):
-    pass
+    """A section of the file."""
 
 
-class House(_Section):
+class House(_Section, frozen=True):
     """What the whole house shares."""
 
     #: Part of every queue's name: houses of different names share a broker without meeting.
     name: Name = "house"
 
 
-class GatewaySettings(_Section):
+class GatewaySettings(_Section, frozen=True):
     #: Where HTTP is served.
     listen: Address = "127.0.0.1:8100"
     #: Where Open Inference Protocol gRPC is served; "" for not at all.
@@ -64,7 +64,7 @@ class GatewaySettings(_Section):
     drain_s: Seconds = 30.0
 
 
-class BrokerSettings(_Section):
+class BrokerSettings(_Section, frozen=True):
     #: memory://name or nats://host:port[,host:port]; "" lets `headrace up` start a NATS server.
     url: str = ""
     #: A job neither acked nor held for this long is given to another worker.
@@ -73,17 +73,17 @@ class BrokerSettings(_Section):
     queue_bound: Positive = 10_000
 
 
-class ObjectsSettings(_Section):
+class ObjectsSettings(_Section, frozen=True):
     #: file:///folder or memory://name; "" is a folder in memory (/dev/shm) named after the house.
     url: str = ""
 
 
-class TelemetrySettings(_Section):
+class TelemetrySettings(_Section, frozen=True):
     #: debug, info, warning or error.
     log_level: Annotated[str, Meta(pattern="^(debug|info|warning|error)$")] = "info"
 
 
-class ModelSettings(_Section, rename={"target": "class"}):
+class ModelSettings(_Section, frozen=True, rename={"target": "class"}):
     #: "module:Class", looked up beside the settings file first.
     target: Annotated[str, Meta(pattern=r"^[\w.]+:\w+$")]
     #: The folder given to `load`, relative to the settings file.
@@ -104,7 +104,7 @@ class ModelSettings(_Section, rename={"target": "class"}):
     stuck_after_s: Seconds = 30.0
 
 
-class Settings(_Section):
+class Settings(_Section, frozen=True):
     house: House = House()
     gateway: GatewaySettings = GatewaySettings()
     broker: BrokerSettings = BrokerSettings()
@@ -120,8 +120,8 @@ class Settings(_Section):
     def objects_url(self) -> str:
         if self.objects.url:
             return self.objects.url
-        memory = Path("/dev/shm")
-        root = memory if memory.is_dir() else Path(os.environ.get("TMPDIR", "/tmp"))
+        memory = Path("/dev/shm")  # noqa: S108 - the folder is made for this user alone
+        root = memory if memory.is_dir() else Path(os.environ.get("TMPDIR", "/tmp"))  # noqa: S108
         return f"file://{root}/headrace-{os.getuid()}-{self.house.name}"
 
 

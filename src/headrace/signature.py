@@ -125,9 +125,9 @@ def _is_pydantic(kind: Any) -> bool:
 
 def json_schema(kind: Any) -> dict[str, Any]:
     """The JSON schema (2020-12) of a type. Raises TypeError for what has none."""
-    schema = msgspec.json.schema(kind, schema_hook=_schema_hook)
     inner: dict[str, Any] = {}
-    schema = _hoist(schema, inner)
+    raw = msgspec.json.schema(kind, schema_hook=_schema_hook)
+    schema: dict[str, Any] = _hoist(raw, inner)
     if inner:
         schema["$defs"] = {**inner, **schema.get("$defs", {})}
     return schema
@@ -186,7 +186,7 @@ def _from_pydantic(kind: Any, value: Any) -> Any:
     try:
         return kind.model_validate(value)
     except ValueError as error:
-        details = getattr(error, "errors", list)()
+        details: list[dict[str, Any]] = getattr(error, "errors", list)()
         raise Invalid(
             f"{len(details)} fields are wrong",
             errors=[

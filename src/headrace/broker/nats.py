@@ -14,7 +14,7 @@ import contextlib
 import itertools
 import json
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 from headrace.broker.nats_wire import Wire
 from headrace.broker.port import ACK_WAIT_S, QUEUE_BOUND, Delivery, Depth, OnMessage, OnRefused
@@ -29,13 +29,18 @@ CONSUMER = "workers"
 _FULL = (b'"err_code":10077', b'"err_code":10167', b"maximum messages")
 
 
-class _Unacked:
+class _Unacked(NamedTuple):
     """One publish that the broker has not confirmed."""
 
-    __slots__ = ("at", "job", "refused", "subject", "tries")
+    subject: bytes
+    job: bytes
+    refused: OnRefused
+    number: int  # the publisher's own
+    at: float
+    tries: int = 1
 
-    def __init__(self, subject: bytes, job: bytes, refused: OnRefused, at: float) -> None:
-        self.subject, self.job, self.refused, self.at, self.tries = subject, job, refused, at, 1
+    def refuse(self, detail: str, code: str) -> None:
+        self.refused(self.number, Unavailable(detail, code=code))
 
 
 class NatsBroker:
@@ -52,6 +57,7 @@ class NatsBroker:
         self._house = house
         self._ack_wait_s, self._bound = ack_wait_s, bound
         self._ack_inbox = self._wire._inbox.replace(b"_INBOX.", b"_HRACK.") + b"."
+        self._ack_inbox_size = len(self._ack_inbox)
         self._unacked: dict[int, _Unacked] = {}
         self._numbers = itertools.count(1)
         self._ensured: set[str] = set()
@@ -148,46 +154,40 @@ class NatsBroker:
 
     # -- publishing ----------------------------------------------------------------------------
 
-    def publish(self, model: str, job: bytes, refused: OnRefused) -> None:
-        number = next(self._numbers)
-        subject = self._subject(model)
-        self._unacked[number] = _Unacked(subject, job, refused, asyncio.get_running_loop().time())
-        self._wire.publish(subject, job, b"%s%d" % (self._ack_inbox, number))
+    def publish(self, model: str, job: bytes, refused: OnRefused, number: int = 0) -> None:
+        subject = self._subjects.get(model) or self._subject(model)
+        self._publish(_Unacked(subject, job, refused, number, self._wire.now()))
+
+    def _publish(self, unacked: _Unacked) -> None:
+        ack_number = next(self._numbers)
+        self._unacked[ack_number] = unacked
+        self._wire.publish(unacked.subject, unacked.job, b"%b%d" % (self._ack_inbox, ack_number))
 
     def _on_publish_ack(self, subject: bytes, _: bytes, headers: bytes, payload: bytes) -> None:
-        number = int(subject[len(self._ack_inbox) :])
-        if not headers and b'"error"' not in payload:
-            self._unacked.pop(number, None)
-            return
-        unacked = self._unacked.pop(number, None)
-        if unacked is None:
+        unacked = self._unacked.pop(int(subject[self._ack_inbox_size :]), None)
+        if unacked is None or (not headers and b'"error"' not in payload):
             return
         if any(sign in payload for sign in _FULL):
-            unacked.refused(Unavailable("the queue is full", code="queue-full"))
+            unacked.refuse("the queue is full", "queue-full")
         else:  # "no responders": the broker is up, the stream is not there
-            unacked.refused(Unavailable("the model has no queue yet", code="model-not-ready"))
+            unacked.refuse("the model has no queue yet", "model-not-ready")
 
     async def _sweep(self) -> None:
         """Publishes again what was not confirmed in time; gives up after some tries."""
-        loop = asyncio.get_running_loop()
         while True:
             await asyncio.sleep(PUBLISH_RETRY_S / 2)
-            late = loop.time() - PUBLISH_RETRY_S
-            for number, unacked in list(self._unacked.items()):
-                if unacked.at > late:
-                    break
-                del self._unacked[number]
-                if unacked.tries >= PUBLISH_TRIES:
-                    unacked.refused(
-                        Unavailable("the broker does not confirm", code="broker-unavailable")
-                    )
-                    continue
-                unacked.tries += 1
-                unacked.at = loop.time()
-                number = next(self._numbers)
-                self._unacked[number] = unacked
-                reply = b"%s%d" % (self._ack_inbox, number)
-                self._wire.publish(unacked.subject, unacked.job, reply)
+            now = self._wire.now()
+            late = list(
+                itertools.takewhile(
+                    lambda entry: entry[1].at <= now - PUBLISH_RETRY_S, self._unacked.items()
+                )
+            )
+            for ack_number, unacked in late:
+                del self._unacked[ack_number]
+                if unacked.tries < PUBLISH_TRIES:
+                    self._publish(unacked._replace(at=now, tries=unacked.tries + 1))
+                else:
+                    unacked.refuse("the broker does not confirm", "broker-unavailable")
 
     # -- taking --------------------------------------------------------------------------------
 
@@ -223,6 +223,7 @@ class NatsIntake:
         self._wire, self._on_job = wire, on_job
         self._next = f"$JS.API.CONSUMER.MSG.NEXT.{stream}.{CONSUMER}".encode()
         self._inbox = wire._inbox.replace(b"_INBOX.", b"_HRJOB.") + b"." + stream.encode()
+        self._first = f"$JS.ACK.{stream}.{CONSUMER}.1.".encode()  # of a first delivery
         self._credit = 0
         self._wanted = 0
         self._expires_at = 0.0
@@ -254,7 +255,7 @@ class NatsIntake:
             self._on_status(headers)
             return
         self._credit -= 1
-        delivery = NatsDelivery(self._wire, reply, payload)
+        delivery = NatsDelivery(self._wire, reply, payload, self._first)
         if self._open:
             self._on_job(delivery)
         else:
@@ -297,18 +298,15 @@ class NatsIntake:
 
 
 class NatsDelivery:
-    __slots__ = ("_reply", "_wire", "data")
+    __slots__ = ("_reply", "_wire", "attempt", "data")
 
-    def __init__(self, wire: Wire, reply: bytes, data: bytes) -> None:
+    def __init__(self, wire: Wire, reply: bytes, data: bytes, first: bytes) -> None:
         self._wire, self._reply, self.data = wire, reply, data
-
-    @property
-    def attempt(self) -> int:
         # $JS.ACK.<stream>.<consumer>.<delivered>.<stream seq>.<consumer seq>.<time>.<pending>
-        return int(self._reply.split(b".")[4])
+        self.attempt = 1 if reply.startswith(first) else int(reply.split(b".")[4])
 
     def ack(self) -> None:
-        self._wire.publish(self._reply, b"+ACK")
+        self._wire.publish(self._reply, b"")  # an empty message is +ACK
 
     def hold(self) -> None:
         self._wire.publish(self._reply, b"+WPI")

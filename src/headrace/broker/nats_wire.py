@@ -58,6 +58,9 @@ class Wire(asyncio.Protocol):
     def up(self) -> bool:
         return self._transport is not None
 
+    def now(self) -> float:
+        return self._loop.time()
+
     # -- life ----------------------------------------------------------------------------------
 
     async def open(self, wait_s: float = 5.0) -> None:
@@ -98,7 +101,7 @@ class Wire(asyncio.Protocol):
         transport, _ = await asyncio.wait_for(
             self._loop.create_connection(
                 lambda: self,
-                parts.hostname,
+                parts.hostname or "127.0.0.1",
                 parts.port or 4222,
                 ssl=tls,
                 server_hostname=parts.hostname if tls else None,

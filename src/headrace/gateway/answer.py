@@ -43,27 +43,31 @@ def timings(outcome: Outcome, read_ms: float, published: float, finished: float)
     return Timings(read_ms, queued_ms, gathered_ms, 0.0, executed_ms, travel_ms - queued_ms)
 
 
-_RESULT = (
-    b'{"result":%b,"model":"%b","version":"%b","request_id":"%b","timings":{'
-    b'"read_ms":%.3f,"queued_ms":%.3f,"gathered_ms":%.3f,"features_ms":%.3f,"executed_ms":%.3f,'
-    b'"returned_ms":%.3f,"total_ms":%.3f}}'
-)
-_HEAD = (
-    b"Content-Type: application/json\r\nX-Request-Id: %b\r\n"
-    b"Server-Timing: read;dur=%.3f, queued;dur=%.3f, gathered;dur=%.3f, features;dur=%.3f, "
-    b"executed;dur=%.3f, returned;dur=%.3f\r\n"
-)
-
-
 def answer_result(
-    request: Request, result: bytes, model: bytes, version: bytes, times: Timings
+    request: Request, result: bytes, model: str, version: str, times: Timings
 ) -> None:
-    """`result` is JSON already."""
+    """`result` is JSON already.
+
+    Each stage is written once and used in the header and in the body: writing thirteen floats
+    costs 6 us. The total is the sum of what is written, so that it adds up to the last digit.
+    """
+    read, queued, gathered, features, executed, returned = [b"%.3f" % each for each in times]
+    total = sum(map(float, (read, queued, gathered, features, executed, returned)))
     request_id = request.id.encode()
-    # Rounded first, so that what is written adds up to the last digit.
-    rounded = [round(each, 3) for each in times]
-    body = _RESULT % (result, model, version, request_id, *rounded, sum(rounded))
-    request.answer(200, body, _HEAD % (request_id, *rounded))
+    body = (
+        b'{"result":%b,"model":"%b","version":"%b","request_id":"%b","timings":{'
+        b'"read_ms":%b,"queued_ms":%b,"gathered_ms":%b,"features_ms":%b,"executed_ms":%b,'
+        b'"returned_ms":%b,"total_ms":%.3f}}'
+    ) % (
+        result, model.encode(), version.encode(), request_id,
+        read, queued, gathered, features, executed, returned, total,
+    )  # fmt: skip
+    head = (
+        b"Content-Type: application/json\r\nX-Request-Id: %b\r\n"
+        b"Server-Timing: read;dur=%b, queued;dur=%b, gathered;dur=%b, features;dur=%b, "
+        b"executed;dur=%b, returned;dur=%b\r\n"
+    ) % (request_id, read, queued, gathered, features, executed, returned)
+    request.answer(200, body, head)
 
 
 def answer_json(request: Request, value: object, status: int = 200) -> None:

@@ -50,26 +50,54 @@ _PATH = re.compile(rb"[A-Za-z0-9._~/:-]*")
 
 
 class Stages:
-    """One model's histograms, looked up once."""
+    """One model's timings: kept as they come, counted into the histograms a hundred at a time."""
+
+    __slots__ = ("_call", "_recent", "_stages", "answered")
 
     def __init__(self, metrics: GatewayMetrics, model: str) -> None:
-        self.stages: list[Counts] = [metrics.stage.of(model, name) for name in Timings._fields]
-        self.call = metrics.call.of(model)
+        self._stages: list[Counts] = [metrics.stage.of(model, name) for name in Timings._fields]
+        self._call = metrics.call.of(model)
+        self._recent: list[Timings] = []
+        self.answered = 0
 
     def observe(self, times: Timings) -> None:
-        for counts, ms in zip(self.stages, times, strict=True):
-            counts.observe(ms / 1000)
-        self.call.observe(sum(times) / 1000)
+        self._recent.append(times)
+        if len(self._recent) >= 100:
+            self.fold()
+
+    def fold(self) -> None:
+        recent, self._recent = self._recent, []
+        self.answered += len(recent)
+        for counts, column in zip(self._stages, zip(*recent, strict=True), strict=False):
+            counts.observe_all([ms / 1000 for ms in column])
+        self._call.observe_all([sum(times) / 1000 for times in recent])
 
 
 class Call:
     """One admitted call: the request that waits and what its answer needs."""
 
-    __slots__ = ("published", "read_ms", "request", "view")
+    __slots__ = ("_app", "_began", "_published", "_request", "_view")
 
-    def __init__(self, request: Request, view: ModelView, now: float) -> None:
-        self.request, self.view, self.published = request, view, now
-        self.read_ms = 0.0
+    def __init__(self, app: App, request: Request, view: ModelView, began: float) -> None:
+        self._app, self._request, self._view = app, request, view
+        self._began = began
+        self._published = time.time()
+
+    def finish(self, outcome: Outcome | Refusal, returned: Returned | None) -> None:
+        """The last step of its way: answer, and count."""
+        app, view = self._app, self._view
+        if isinstance(outcome, Refusal):
+            app.count(view.name, outcome.status, outcome.code)
+            answer_refusal(self._request, outcome)
+        elif outcome.problem is not None:
+            app.count(view.name, outcome.problem.status, outcome.problem.code)
+            answer_problem(self._request, outcome.problem)
+        else:
+            assert returned is not None
+            read_ms = (self._published - self._began) * 1000
+            times = timings(outcome, read_ms, self._published, time.time())
+            answer_result(self._request, outcome.body, view.name, returned.version, times)
+            app.stages(view.name).observe(times)
 
 
 class App:
@@ -100,13 +128,16 @@ class App:
             request.id = given.decode()
         else:
             request.id = f"{self._prefix}-{next(self._numbers):x}"
-        check_accept(request.headers.get(b"accept") if request.method == b"POST" else None)
+        if b"accept" in request.headers and request.method == b"POST":
+            check_accept(request.headers[b"accept"])
 
     def handle(self, request: Request) -> None:
         path = request.path
-        if path.startswith(b"/models/") and path.endswith(b"/predict"):
-            self._allow(request, b"POST")
-            self.predict(request, path[8:-8])
+        view = self.snapshot.by_path.get(path)
+        if view is not None:
+            if request.method != b"POST":
+                raise MethodNotAllowed("POST")
+            self.predict(request, view)
             return
         route = self._routes.get(path)
         if route is not None:
@@ -118,7 +149,9 @@ class App:
     def _by_prefix(self, request: Request, path: bytes) -> None:
         if not _PATH.fullmatch(path):
             raise NotFound("no such path")
-        if path.startswith(b"/models/") and path.endswith(b"/predict-many"):
+        if path.startswith(b"/models/") and path.endswith(b"/predict"):
+            self.view(path[8:-8])  # a name nobody serves, or it would have been in `by_path`
+        elif path.startswith(b"/models/") and path.endswith(b"/predict-many"):
             self._allow(request, b"POST")
             self.predict_many(request, path[8:-13])
         elif path.startswith(b"/models/") and b"/" not in path[8:]:
@@ -151,8 +184,7 @@ class App:
 
     # -- a call's way --------------------------------------------------------------------------
 
-    def predict(self, request: Request, name: bytes) -> None:
-        view = self.view(name)
+    def predict(self, request: Request, view: ModelView) -> None:
         now = time.time()
         try:
             deadline = self.deadline(request, now)
@@ -164,12 +196,15 @@ class App:
             self.metrics.refusals.add(view.name, refusal.code)
             answer_refusal(request, refusal)
             return
-        call = Call(request, view, time.time())
-        call.read_ms = (call.published - now) * 1000
+        call = Call(self, request, view, now)
         self.dispatch.start(
-            view.name, request.id, body, deadline, Form.JSON,
-            lambda outcome, returned: self._answer(call, outcome, returned),
-        )  # fmt: skip
+            view.name,
+            request.id,
+            body,
+            deadline=deadline,
+            form=Form.JSON,
+            on_outcome=call.finish,
+        )
 
     def deadline(self, request: Request, now: float) -> float:
         settings = self.settings
@@ -190,35 +225,23 @@ class App:
         if isinstance(ticket, Refusal):
             raise ticket
 
-    def _answer(self, call: Call, outcome: Outcome | Refusal, returned: Returned | None) -> None:
-        if isinstance(outcome, Refusal):
-            self._count(call, outcome.status, outcome.code)
-            answer_refusal(call.request, outcome)
-        elif outcome.problem is not None:
-            self._count(call, outcome.problem.status, outcome.problem.code)
-            answer_problem(call.request, outcome.problem)
-        else:
-            assert returned is not None
-            times = timings(outcome, call.read_ms, call.published, time.time())
-            self.stages(call.view.name).observe(times)
-            answer_result(
-                call.request, outcome.body, call.view.name.encode(),
-                returned.version.encode(), times,
-            )  # fmt: skip
-
     def stages(self, model: str) -> Stages:
         stages = self._stages.get(model)
         if stages is None:
             stages = self._stages[model] = Stages(self.metrics, model)
         return stages
 
-    def _count(self, call: Call, status: int, code: str) -> None:
-        self.metrics.refusals.add(call.view.name, code)
-        self.metrics.answers.add(call.view.name, str(status))
+    def count(self, model: str, status: int, code: str) -> None:
+        """One call refused after it was let in."""
+        self.metrics.refusals.add(model, code)
+        self.metrics.answers.add(model, str(status))
 
     def gauge(self) -> None:
-        """Reads the gauges; called when somebody scrapes."""
+        """Brings what is counted late up to date; called when somebody scrapes."""
         metrics, dispatch = self.metrics, self.dispatch
+        for model, stages in self._stages.items():
+            stages.fold()
+            metrics.answers.values[model, "200"] = stages.answered
         for model, calls in dispatch.by_model.items():
             metrics.in_flight.set(calls, model)
         metrics.oldest.values = {(m,): age for m, age in dispatch.oldest_s().items()}
@@ -258,7 +281,14 @@ class App:
             else:
                 many.finish(place, outcome.problem or outcome.body)
 
-        self.dispatch.start(many.view.name, many.request.id, body, deadline, Form.JSON, finish)
+        self.dispatch.start(
+            many.view.name,
+            many.request.id,
+            body,
+            deadline=deadline,
+            form=Form.JSON,
+            on_outcome=finish,
+        )
 
 
 class Many:

@@ -88,8 +88,15 @@ def _image_type(field: Part) -> bytes:
 
 
 def _form_value(field: Part, schema: dict[str, Any]) -> Any:
-    if schema.get("contentEncoding") == "base64":  # bytes travel as they are in a form
-        return field.data
+    """A part that says it is JSON is JSON; of one that does not, as curl's, the schema tells."""
+    if field.content_type.partition(b";")[0].strip().lower() in JSON_TYPES:
+        try:
+            return msgspec.json.decode(field.data)
+        except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+            raise Invalid(f"the part {field.name[:64]!r} is not JSON") from None
+    kinds = [schema, *schema.get("anyOf", ())]  # `Image | None` is an anyOf
+    if any(kind.get("contentEncoding") == "base64" for kind in kinds):
+        return field.data  # bytes travel as they are in a form
     try:
         text = field.data.decode()
     except UnicodeDecodeError:

@@ -11,7 +11,6 @@ from headrace.announce import FRESH_S, Announcement, Outstanding
 from headrace.schema import Reader
 from headrace.signature import Card
 
-
 #: Calls are let in for this long after the last worker was ready: it will be back, and the broker
 #: keeps their jobs. `ready` itself tells the truth at once.
 RECOVERY_S = 15.0
@@ -70,7 +69,11 @@ class Snapshot:
 
     def __init__(self, gateway: str, expected: list[str]) -> None:
         self._gateway = gateway
-        self.models: dict[str, ModelView] = {name: ModelView(name) for name in expected}
+        self.models: dict[str, ModelView] = {}
+        #: by the path of their predict call: one look-up instead of taking the path apart
+        self.by_path: dict[bytes, ModelView] = {}
+        for name in expected:
+            self._add(name)
         self._others: dict[str, tuple[dict[str, int], float]] = {}
         self.changes = 0  # grows with every change of a card: whoever derives from them looks here
 
@@ -82,11 +85,16 @@ class Snapshot:
             return
         view = self.models.get(news.model)
         if view is None:
-            view = self.models[news.model] = ModelView(news.model)
+            view = self._add(news.model)
         before = view.card
         view.hear(news, now)
         if view.card is not before:
             self.changes += 1
+
+    def _add(self, name: str) -> ModelView:
+        view = self.models[name] = ModelView(name)
+        self.by_path[f"/models/{name}/predict".encode()] = view
+        return view
 
     def settle(self) -> None:
         """Once a second: who has gone silent is gone."""

@@ -7,7 +7,7 @@ which stand on the path of a call) and handed to prometheus_client when somebody
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 STAGE_SECONDS = (
@@ -62,6 +62,13 @@ class Counts:
     def observe(self, value: float) -> None:
         self.counts[bisect_left(self.bounds, value)] += 1
         self.total += value
+
+    def observe_all(self, values: Sequence[float]) -> None:
+        """Ten at once cost what three cost one by one."""
+        counts, bounds = self.counts, self.bounds
+        for value in values:
+            counts[bisect_left(bounds, value)] += 1
+        self.total += sum(values)
 
 
 class Histogram(Metric):
@@ -157,21 +164,22 @@ class WorkerMetrics:
     def all(self) -> list[Metric]:
         return [m for m in vars(self).values() if isinstance(m, Metric)]
 
-    def taken(self, queued_s: float) -> None:
-        self._queued.observe(max(0.0, queued_s))
-
     def redelivered(self) -> None:
         self.redeliveries.add(self._model)
 
     def expired(self) -> None:
         self.jobs.add(self._model, "expired")
 
-    def batch(self, gathered_ms: list[float], executed_ms: float, failed: int) -> None:
-        for each in gathered_ms:
-            self._gathered.observe(each / 1000)
-        self._executed.observe(executed_ms / 1000)
-        self._size.observe(len(gathered_ms))
-        self.jobs.add(self._model, "answered", by=len(gathered_ms) - failed)
+    def batch(
+        self, queued_s: list[float], gathered_s: list[float], executed_s: float, failed: int
+    ) -> None:
+        """One batch is done: what each of its jobs waited, what it took, how many failed."""
+        size = len(queued_s)
+        self._queued.observe_all(queued_s)
+        self._gathered.observe_all(gathered_s)
+        self._executed.observe(executed_s)
+        self._size.observe(size)
+        self.jobs.add(self._model, "answered", by=size - failed)
         if failed:
             self.jobs.add(self._model, "failed", by=failed)
 

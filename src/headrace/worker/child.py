@@ -15,8 +15,9 @@ import struct
 import sys
 import time
 import traceback
+from io import BufferedReader
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from headrace.errors import ModelFailed, Problem, Refusal
 from headrace.failpoints import failpoint
@@ -124,10 +125,11 @@ def main(fd: int) -> None:
     die_with_parent()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the worker's to handle
     with socket.socket(fileno=fd) as sock, sock.makefile("rb", 1 << 18) as source:
+        assert isinstance(source, BufferedReader)
         serve(sock, source)
 
 
-def serve(sock: socket.socket, source: BinaryIO) -> None:
+def serve(sock: socket.socket, source: BufferedReader) -> None:
     start = _read(source)
     if not isinstance(start, Start):
         return
@@ -158,13 +160,14 @@ def _make_ready(start: Start, sock: socket.socket) -> Runner | None:
     return runner
 
 
-def _read(source: BinaryIO) -> Start | Run | None:
+def _read(source: BufferedReader) -> Start | Run | None:
     """The next message, or None where the worker is gone."""
     head = source.read(4)
     if len(head) < 4:
         return None
     body = source.read(struct.unpack("<I", head)[0])
-    return read_to_child(body)
+    message: Start | Run = read_to_child(body)
+    return message
 
 
 if __name__ == "__main__":

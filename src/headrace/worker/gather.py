@@ -65,17 +65,18 @@ class Gather:
 
     def _next(self, now: float) -> list[Held]:
         while self.apart:
-            batch = self._unexpired(self.apart.popleft(), now)
-            if batch:
-                return batch
+            apart = self._unexpired(self.apart.popleft(), now)
+            if apart:
+                return apart
         if not self.waiting or self._worth_waiting(now):
             return []
-        batch = []
-        while self.waiting and len(batch) < self.batching.max_size:
-            batch += self._unexpired([self.waiting.popleft()], now)
+        batch: list[Held] = []
+        while self.waiting and not batch:
+            size = min(len(self.waiting), self.batching.max_size)
+            batch = self._unexpired([self.waiting.popleft() for _ in range(size)], now)
         for held in batch:
             held.gathered_ms = (now - held.taken) * 1000
-        return batch or self._next(now)
+        return batch
 
     def _unexpired(self, batch: list[Held], now: float) -> list[Held]:
         """Drops what cannot be answered in time, run or not."""

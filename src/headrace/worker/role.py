@@ -30,7 +30,7 @@ from headrace.httpserver import HttpServer, Request
 from headrace.model import Batching
 from headrace.objects.port import Objects
 from headrace.settings import ModelSettings
-from headrace.telemetry.metrics import WorkerMetrics, exposition
+from headrace.telemetry.metrics import Metric, WorkerMetrics, exposition
 from headrace.worker.execute import Slot, State
 from headrace.worker.frames import Start
 from headrace.worker.gather import Gather
@@ -111,7 +111,12 @@ class Worker:
         # The next batch first: the model should not wait for our bookkeeping.
         self._gather.turn()
         failed = sum(isinstance(outcome, Problem) for outcome in outcomes)
-        self.metrics.batch([held.gathered_ms for held in batch], took_ms, failed)
+        self.metrics.batch(
+            [held.taken - held.job.published for held in batch],
+            [held.gathered_ms / 1000 for held in batch],
+            took_ms / 1000,
+            failed,
+        )
         self._reply.batch(batch, outcomes, took_ms)
         self._want()
         if self._leaving and not self._busy():
@@ -214,14 +219,14 @@ class Worker:
         else:
             raise NotFound("only /metrics and /health/live are here")
 
-    def _gauged(self) -> list[httpserver.Any]:
+    def _gauged(self) -> list[Metric]:
         for state in State:
             count = sum(slot.state is state for slot in self._slots)
             self.metrics.slots.set(count, self.name, state.value)
         self.metrics.in_hand.set(len(self._take.in_hand), self.name)
         self.metrics.waiting.set(self._depth.waiting, self.name)
         self.metrics.unacked.set(self._depth.in_hand, self.name)
-        return list(self.metrics.all())
+        return self.metrics.all()
 
     # -- life ----------------------------------------------------------------------------------
 

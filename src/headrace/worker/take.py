@@ -57,7 +57,6 @@ class Take:
             self.drop_expired(held)
             return
         self.in_hand.add(held)
-        self._metrics.taken(held.taken - held.job.published)
         attempt = delivery.attempt
         if attempt > 1:
             self._metrics.redelivered()

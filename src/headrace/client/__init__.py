@@ -1,0 +1,41 @@
+"""Calling a house from Python, with a deadline, retries within a budget, and typed results.
+
+with headrace.Client("http://127.0.0.1:8100", deadline_s=2) as client:
+    answer = client.predict("face-match", {"left": Path("a.jpg"), "right": Path("b.jpg")})
+    answer.result, answer.timings.total_ms
+
+client/  write  input -> body            retry   pure: retry or not, and after how long
+         asks   method, path, reader     attempt one call as steps: send, wait, send ...
+         read   reply -> answer, refusal face    Client and AsyncClient: two thin senders
+"""
+
+from headrace.client.answers import Answer, ModelStatus, Readiness, ServedModel, Status, Timings
+from headrace.client.errors import (
+    AnswerUnreadable,
+    CallError,
+    CallFailed,
+    CallRefused,
+    DeadlinePassed,
+)
+from headrace.client.face import DEFAULT_URL, AsyncClient, Client
+from headrace.client.retry import RetryBudget
+from headrace.errors import FieldError
+
+__all__ = [
+    "DEFAULT_URL",
+    "Answer",
+    "AnswerUnreadable",
+    "AsyncClient",
+    "CallError",
+    "CallFailed",
+    "CallRefused",
+    "Client",
+    "DeadlinePassed",
+    "FieldError",
+    "ModelStatus",
+    "Readiness",
+    "RetryBudget",
+    "ServedModel",
+    "Status",
+    "Timings",
+]

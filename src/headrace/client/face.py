@@ -1,0 +1,313 @@
+"""The two clients: what to ask is in `asks`, how often in `attempt`; here it is only sent."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterable, Mapping
+from types import TracebackType
+from typing import Any, ClassVar, TypeVar, overload
+
+import httpx
+
+from headrace.client import asks
+from headrace.client.answers import Answer, Readiness, ServedModel, Status
+from headrace.client.asks import Ask
+from headrace.client.attempt import Send, Steps, Wait, attempts
+from headrace.client.errors import CallRefused
+from headrace.client.retry import Outcome, RetryBudget
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+DEFAULT_URL = "http://127.0.0.1:8100"
+LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
+
+
+class _Settings:
+    """What both clients are made with."""
+
+    _kind: ClassVar[Any]
+    _http: Any
+
+    def __init__(
+        self,
+        url: str = DEFAULT_URL,
+        *,
+        deadline_s: float = 30.0,
+        retries: int = 2,
+        retry_budget: RetryBudget | None = None,
+        headers: Mapping[str, str] | None = None,
+        connections: int = 256,
+        transport: Any = None,
+    ) -> None:
+        """
+        url           the gateway, or what stands before several, such as "http://127.0.0.1:8100"
+        deadline_s    seconds that a call may take, retries and all
+        retries       further attempts after the first, on what may be retried (see `retry`)
+        retry_budget  at most 10 % more calls by default; clients may share one
+        headers       sent with every call
+        connections   open at most, to all gateways together
+        transport     an httpx transport in place of the network, for tests
+        """
+        self._url = _checked(url)
+        self._deadline_s = _positive(deadline_s)
+        self._most = 1 + max(0, retries)
+        self._budget = retry_budget or RetryBudget()
+        parsed = httpx.URL(self._url)
+        self._http = self._kind(
+            headers={"Accept": "application/json", **(headers or {})},
+            limits=httpx.Limits(max_connections=connections, max_keepalive_connections=100),
+            transport=transport,
+            # Reading the certificates takes 0.1 s, for which plain HTTP has no use.
+            verify=parsed.scheme == "https",
+            # The environment's proxy cannot reach this machine's loopback.
+            trust_env=parsed.host not in LOOPBACK,
+        )
+
+    def _steps(self, ask: Ask[T], deadline_s: float | None) -> Steps[T]:
+        seconds = self._deadline_s if deadline_s is None else _positive(deadline_s)
+        return attempts(ask, self._url, seconds, self._most, self._budget)
+
+
+def _checked(url: str) -> str:
+    parsed = httpx.URL(url)
+    if parsed.scheme not in ("http", "https") or not parsed.host:
+        raise ValueError(f"url = {url!r}: expected http://host:port or https://host")
+    return url.rstrip("/")
+
+
+def _positive(deadline_s: float) -> float:
+    if not deadline_s > 0:
+        raise ValueError(f"deadline_s = {deadline_s!r}: expected seconds above 0")
+    return deadline_s
+
+
+class Client(_Settings):
+    """Calls a house and blocks until the answer. May be used by several threads at once.
+
+    with Client("http://127.0.0.1:8100", deadline_s=2) as client:
+        client.predict("sum", [1, 2, 3]).result
+    """
+
+    _kind = httpx.Client
+    _http: httpx.Client
+
+    @overload
+    def predict(
+        self, model: str, input: Any, *, deadline_s: float | None = None, result_type: type[R]
+    ) -> Answer[R]: ...
+    @overload
+    def predict(
+        self, model: str, input: Any, *, deadline_s: float | None = None, result_type: None = None
+    ) -> Answer[Any]: ...
+    def predict(
+        self, model: str, input: Any, *, deadline_s: float | None = None, result_type: Any = None
+    ) -> Answer[Any]:
+        """One input, one answer.
+
+        `input`: dict, list, number, text, dataclass, msgspec struct, pydantic model, numpy array;
+        an image as `headrace.Image`, bytes or `pathlib.Path`, alone or as a field of a record.
+        `result_type`: what `.result` is read as; plain dicts and lists where it is None.
+
+        Raises CallRefused, CallFailed, DeadlinePassed, AnswerUnreadable.
+        """
+        return self._run(asks.predict(model, input, result_type), deadline_s)
+
+    @overload
+    def predict_many(
+        self,
+        model: str,
+        inputs: Iterable[Any],
+        *,
+        deadline_s: float | None = None,
+        result_type: type[R],
+    ) -> list[R | CallRefused]: ...
+    @overload
+    def predict_many(
+        self,
+        model: str,
+        inputs: Iterable[Any],
+        *,
+        deadline_s: float | None = None,
+        result_type: None = None,
+    ) -> list[Any]: ...
+    def predict_many(
+        self,
+        model: str,
+        inputs: Iterable[Any],
+        *,
+        deadline_s: float | None = None,
+        result_type: Any = None,
+    ) -> list[Any]:
+        """Several inputs in one call: one result, or one CallRefused, for each, in order.
+
+        Raises as `predict` where the call as a whole has no answer.
+        """
+        return self._run(asks.predict_many(model, inputs, result_type), deadline_s)
+
+    def models(self) -> list[ServedModel]:
+        """What the house serves."""
+        return self._run(asks.models())
+
+    def model(self, name: str) -> ServedModel:
+        """One model with its schemas. Raises CallRefused (404)."""
+        return self._run(asks.model(name))
+
+    def ready(self) -> Readiness:
+        """Whether every model answers, and why not."""
+        return self._run(asks.ready())
+
+    def status(self) -> Status:
+        """Models, workers, slots, what waits, and the pace."""
+        return self._run(asks.status())
+
+    def _run(self, ask: Ask[T], deadline_s: float | None = None) -> T:
+        steps = self._steps(ask, deadline_s)
+        outcome: Outcome | None = None
+        while True:
+            try:
+                step = steps.send(outcome)
+            except StopIteration as end:
+                return end.value  # type: ignore[no-any-return]
+            if isinstance(step, Wait):
+                time.sleep(step.seconds)
+                outcome = None
+            else:
+                outcome = self._send(step)
+
+    def _send(self, send: Send) -> Outcome:
+        try:
+            return self._http.request(
+                send.method,
+                send.url,
+                content=send.content,
+                headers=send.headers,
+                extensions=send.extensions,
+            )
+        except httpx.RequestError as error:
+            return error
+
+    def close(self) -> None:
+        self._http.close()
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+class AsyncClient(_Settings):
+    """`Client` for asyncio: the same methods, awaited, with the same arguments and errors.
+
+    async with AsyncClient("http://127.0.0.1:8100", deadline_s=2) as client:
+        (await client.predict("sum", [1, 2, 3])).result
+    """
+
+    _kind = httpx.AsyncClient
+    _http: httpx.AsyncClient
+
+    @overload
+    async def predict(
+        self, model: str, input: Any, *, deadline_s: float | None = None, result_type: type[R]
+    ) -> Answer[R]: ...
+    @overload
+    async def predict(
+        self, model: str, input: Any, *, deadline_s: float | None = None, result_type: None = None
+    ) -> Answer[Any]: ...
+    async def predict(
+        self, model: str, input: Any, *, deadline_s: float | None = None, result_type: Any = None
+    ) -> Answer[Any]:
+        """As `Client.predict`."""
+        return await self._run(asks.predict(model, input, result_type), deadline_s)
+
+    @overload
+    async def predict_many(
+        self,
+        model: str,
+        inputs: Iterable[Any],
+        *,
+        deadline_s: float | None = None,
+        result_type: type[R],
+    ) -> list[R | CallRefused]: ...
+    @overload
+    async def predict_many(
+        self,
+        model: str,
+        inputs: Iterable[Any],
+        *,
+        deadline_s: float | None = None,
+        result_type: None = None,
+    ) -> list[Any]: ...
+    async def predict_many(
+        self,
+        model: str,
+        inputs: Iterable[Any],
+        *,
+        deadline_s: float | None = None,
+        result_type: Any = None,
+    ) -> list[Any]:
+        """As `Client.predict_many`."""
+        return await self._run(asks.predict_many(model, inputs, result_type), deadline_s)
+
+    async def models(self) -> list[ServedModel]:
+        """As `Client.models`."""
+        return await self._run(asks.models())
+
+    async def model(self, name: str) -> ServedModel:
+        """As `Client.model`."""
+        return await self._run(asks.model(name))
+
+    async def ready(self) -> Readiness:
+        """As `Client.ready`."""
+        return await self._run(asks.ready())
+
+    async def status(self) -> Status:
+        """As `Client.status`."""
+        return await self._run(asks.status())
+
+    async def _run(self, ask: Ask[T], deadline_s: float | None = None) -> T:
+        steps = self._steps(ask, deadline_s)
+        outcome: Outcome | None = None
+        while True:
+            try:
+                step = steps.send(outcome)
+            except StopIteration as end:
+                return end.value  # type: ignore[no-any-return]
+            if isinstance(step, Wait):
+                await asyncio.sleep(step.seconds)
+                outcome = None
+            else:
+                outcome = await self._send(step)
+
+    async def _send(self, send: Send) -> Outcome:
+        try:
+            return await self._http.request(
+                send.method,
+                send.url,
+                content=send.content,
+                headers=send.headers,
+                extensions=send.extensions,
+            )
+        except httpx.RequestError as error:
+            return error
+
+    async def close(self) -> None:
+        await self._http.aclose()
+
+    async def __aenter__(self) -> AsyncClient:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self.close()
