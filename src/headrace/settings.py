@@ -167,20 +167,42 @@ def _put(tree: dict[str, Any], keys: list[str], value: Any) -> None:
 
 
 def _convert(tree: dict[str, Any], source: str) -> Settings:
+    models = tree.get("models")
+    if isinstance(models, dict):  # one by one, so that an error can name the model
+        for name, table in models.items():
+            _checked({name: table}, dict[Name, ModelSettings], tree, source, f"models.{name}")
+    settings: Settings = _checked(tree, Settings, tree, source, "")
+    return settings
+
+
+def _checked(value: Any, kind: Any, tree: dict[str, Any], source: str, within: str) -> Any:
     try:
         # Not strict: the environment has numbers as text.
-        return msgspec.convert(tree, Settings, strict=False)
+        return msgspec.convert(value, kind, strict=False)
     except msgspec.ValidationError as error:
         detail, _, place = str(error).partition(" - at `")
-        key = place.rstrip("`").removeprefix("$").lstrip(".")
+        key = place.rstrip("`").removeprefix("$").replace("[...]", "").lstrip(".")
+        key = ".".join(filter(None, (within, key)))
         got = _value_at(tree, key)
         shown = f" = {got!r}" if not isinstance(got, dict) else ""
         known = _known_keys(key) if "unknown field" in detail else ""
+        expected = EXPECTED.get(key.rpartition(".")[2], "") if "regex" in detail else ""
+        detail = expected or detail
         raise SettingsError(f"{source}: {key or 'the file'}{shown}: {detail}{known}") from None
 
 
+#: What a pattern means, for a person.
+EXPECTED = {
+    "class": 'expected "module:Class"',
+    "listen": 'expected "host:port"',
+    "grpc": 'expected "host:port", or "" for no gRPC',
+    "name": "expected 1 to 63 of a-z, 0-9, - and _",
+    "log_level": "expected debug, info, warning or error",
+}
+
+
 def _value_at(tree: Any, key: str) -> Any:
-    for part in filter(None, key.replace("[...]", "").split(".")):
+    for part in filter(None, key.split(".")):
         tree = tree.get(part, {}) if isinstance(tree, dict) else {}
     return tree
 

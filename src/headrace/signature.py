@@ -9,6 +9,8 @@ maps, arrays extension 1 (see `tensors`), images raw bytes.
 
 from __future__ import annotations
 
+import base64
+import re
 import types
 import typing
 from collections.abc import Callable
@@ -63,6 +65,10 @@ class Signature:
             return self._decode(body)
         except msgspec.ValidationError as error:
             raise invalid(str(error)) from None
+        except Refusal:
+            raise
+        except Exception:  # an author's __post_init__, say: this input's fault, not its batch's
+            raise Invalid("the input cannot be read as what the model takes") from None
 
     def encode(self, result: Any, form: Form) -> bytes:
         """A result of `predict` -> bytes. Raises TypeError where it cannot be written."""
@@ -174,12 +180,22 @@ def _from_wire(kind: type, value: Any) -> Any:
     if isinstance(kind, type) and isinstance(value, kind):
         return value
     if kind is images.Image:
-        image = images.Image(bytes(value))
+        image = images.Image(_image_bytes(value))
         image.array()  # an undecodable image is its own item's error, not the batch's
         return image
     if _is_pydantic(kind):
         return _from_pydantic(kind, value)
     raise NotImplementedError(f"no way to read {kind!r}")
+
+
+def _image_bytes(value: Any) -> bytes:
+    """Raw, or in base64 where the gateway could not know that it is an image (in a union)."""
+    if isinstance(value, str):
+        try:
+            return base64.b64decode(value, validate=True)
+        except ValueError:
+            raise invalid("Invalid base64 encoded string") from None
+    return bytes(value)
 
 
 def _from_pydantic(kind: Any, value: Any) -> Any:
@@ -222,9 +238,14 @@ def _keep(value: Any) -> Any:
     return value
 
 
+#: What msgspec repeats of the input: the name of an unknown field, a value that is not in an enum.
+_ECHO = re.compile(r"(?<=unknown field) `.*`|(?<=value) '.*'", re.DOTALL)
+
+
 def invalid(message: str) -> Refusal:
     """msgspec's "Expected `int`, got `str` - at `$.rows[0]`" -> Invalid with a JSON pointer."""
     detail, _, path = message.partition(" - at `")
+    detail = _ECHO.sub("", detail)
     pointer = path.rstrip("`").lstrip("$").replace("[", "/").replace("]", "").replace(".", "/")
     code = "invalid-base64" if "base64" in detail else "validation-failed"
     return Invalid(detail, code=code, errors=[FieldError(pointer, code, detail)])

@@ -10,6 +10,7 @@ from __future__ import annotations
 import array
 import struct
 from collections.abc import Callable, Sequence
+from itertools import chain
 from math import prod
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -105,6 +106,24 @@ def from_numpy(value: np.ndarray[Any, Any]) -> msgspec.msgpack.Ext:
     return pack(dtype, value.shape, value.tobytes())
 
 
+#: Half a step above the largest float: what is below is rounded to it, the rest to infinity.
+_FLOAT_LIMITS = {"float16": 65520.0, "float32": 3.4028235677973366e38}
+
+
+def limits(dtype_name: str) -> dict[str, Any]:
+    """What JSON schema says of one element; nothing where JSON itself can hold no other."""
+    if dtype_name in _FLOAT_LIMITS:
+        most = _FLOAT_LIMITS[dtype_name]
+        return {"exclusiveMinimum": -most, "exclusiveMaximum": most}
+    dtype = DTYPES[dtype_name]
+    if dtype.python is not int or dtype.itemsize == 8:  # the packer sees to 64 bits
+        return {}
+    bits = 8 * dtype.itemsize
+    if dtype_name.startswith("u"):
+        return {"minimum": 0, "maximum": (1 << bits) - 1}
+    return {"minimum": -(1 << bits - 1), "maximum": (1 << bits - 1) - 1}
+
+
 def packer(dtype_name: str, shape: Sequence[int], pointer: str) -> Callable[[Any], Any]:
     """A function from nested lists (already checked for element type) to the wire form."""
     dtype = DTYPES[dtype_name]
@@ -114,21 +133,31 @@ def packer(dtype_name: str, shape: Sequence[int], pointer: str) -> Callable[[Any
             detail, code="tensor-invalid", errors=[FieldError(pointer, "tensor-invalid", detail)]
         )
 
-    def pack_flat(values: list[Any]) -> msgspec.msgpack.Ext:
+    def elements(values: list[Any]) -> bytes:
         try:
-            return pack(dtype, (len(values),), array.array(dtype.typecode, values).tobytes())
+            if not dtype.typecode:
+                return struct.pack(f"<{len(values)}e", *values)
+            return array.array(dtype.typecode, values).tobytes()
         except OverflowError:
             raise refuse(f"a value does not fit {dtype.name}") from None
 
+    def pack_flat(values: list[Any]) -> msgspec.msgpack.Ext:
+        return pack(dtype, (len(values),), elements(values))
+
     def pack_nested(values: Any) -> msgspec.msgpack.Ext:
-        import numpy as np
+        """Unrolled level by level, which is also where lists of unequal length are found."""
+        got, level = [], [values]
+        for wanted in shape:
+            lengths = set(map(len, level))
+            if len(lengths) > 1:
+                raise refuse(
+                    f"expected shape {list(shape)}, -1 for any; the lists differ in length"
+                )
+            got.append(lengths.pop() if lengths else max(0, wanted))
+            level = list(chain.from_iterable(level))
+        return pack(dtype, got, elements(level))
 
-        try:
-            return from_numpy(np.asarray(values, dtype.name))
-        except (ValueError, OverflowError):
-            raise refuse(f"expected {dtype.name} of shape {list(shape)}, -1 for any") from None
-
-    return pack_flat if len(shape) == 1 and dtype.typecode else pack_nested
+    return pack_flat if len(shape) == 1 else pack_nested
 
 
 def check_shape(got: Sequence[int], wanted: Sequence[int], pointer: str) -> None:

@@ -22,7 +22,7 @@ from headrace.errors import (
 )
 from headrace.gateway.multipart import Part, parts
 from headrace.httpserver import Request
-from headrace.schema import Reader
+from headrace.schema import Reader, check_pairs
 
 JSON_TYPES = (b"application/json",)
 _canonical = msgspec.msgpack.Encoder().encode
@@ -75,9 +75,12 @@ def read_form(fields: list[Part], reader: Reader) -> bytes:
         return read_image(fields[0].data, _image_type(fields[0]), reader)
     value: dict[str, Any] = {}
     for field in fields:
+        if field.name not in reader.properties:
+            known = ", ".join(reader.properties)
+            raise Invalid(f"an unknown part; this model takes {known or 'JSON only'}")
         if field.name in value:
-            raise Invalid(f"the part {field.name[:64]!r} comes twice")
-        value[field.name] = _form_value(field, reader.properties.get(field.name, {}))
+            raise Invalid(f"the part {field.name!r} comes twice")
+        value[field.name] = _form_value(field, reader.properties[field.name])
     return reader.value(value)
 
 
@@ -100,13 +103,16 @@ def _form_value(field: Part, schema: dict[str, Any]) -> Any:
     try:
         text = field.data.decode()
     except UnicodeDecodeError:
-        raise Invalid(f"the part {field.name[:64]!r} is not text") from None
+        raise Invalid(f"the part {field.name!r} is not text") from None
     if schema.get("type") == "string":
         return text
+    check_pairs(field.data)
     try:
         return msgspec.json.decode(field.data)
     except msgspec.DecodeError:
         return text
+    except RecursionError:
+        raise BadRequest("the JSON is nested too deep", code="json-limits") from None
 
 
 def decompress(body: bytes, encoding: bytes, most: int) -> bytes:
@@ -126,8 +132,10 @@ def decompress(body: bytes, encoding: bytes, most: int) -> bytes:
             f"the body is larger than {most} bytes when decompressed",
             code="decompressed-too-large",
         )
-    if not stream.eof:
-        raise BadRequest("the compressed body is cut short", code="malformed-encoding")
+    if not stream.eof or stream.unused_data:
+        raise BadRequest(
+            "the compressed body is cut short, or something follows it", code="malformed-encoding"
+        )
     return whole
 
 

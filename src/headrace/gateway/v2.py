@@ -1,0 +1,163 @@
+"""The Open Inference Protocol V2 over REST: existing clients work unchanged.
+
+GET  /v2                                      who this is
+GET  /v2/health/live, /v2/health/ready        200, or 503
+GET  /v2/models/{name}[/versions/{v}]         its tensors (how they map: `v2_columns`)
+GET  /v2/models/{name}[/versions/{v}]/ready   200, or 503
+POST /v2/models/{name}[/versions/{v}]/infer   JSON, or JSON with binary tensors behind it
+
+A body with binary tensors is JSON of `Inference-Header-Content-Length` bytes, then each tensor's
+raw data in order. Refusals are problem+json as everywhere, with one member more, `error`, which is
+where clients of this protocol look.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import time
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from headrace.errors import (
+    MethodNotAllowed,
+    NotFound,
+    Problem,
+    Refusal,
+    UnsupportedMediaType,
+)
+from headrace.gateway.answer import answer_json, problem_json
+from headrace.gateway.read import decompress
+from headrace.gateway.snapshot import ModelView
+from headrace.gateway.v2_body import Body, read_body, write_body
+from headrace.gateway.v2_infer import (
+    SERVER,
+    Answered,
+    Given,
+    Infer,
+    count_refusal,
+    deadline_in,
+    mapping_of,
+    server_timing,
+    view_of,
+)
+from headrace.gateway.v2_tensors import WireTensor
+from headrace.httpserver import Request
+
+if TYPE_CHECKING:
+    from headrace.gateway.app import App
+
+_MODEL = re.compile(rb"/v2/models/([^/]+)(?:/versions/([^/]+))?(/ready|/infer)?")
+#: Clients of this protocol often send none: then the header of the body alone decides.
+_MEDIA_TYPES = (b"", b"application/json", b"application/octet-stream")
+
+
+def handle(app: App, request: Request) -> None:
+    """Every request below /v2. Answers its refusals itself."""
+    model = ""
+    try:
+        if _health(app, request):
+            return
+        match = _MODEL.fullmatch(request.path)
+        if match is None:
+            raise NotFound("no such path")
+        name, version, verb = match.groups(b"")
+        view = view_of(app, name.decode("latin-1"), version.decode("latin-1"))
+        model = view.name
+        _model(app, request, view, verb)
+    except Refusal as refusal:
+        count_refusal(app, model, refusal.status, refusal.code)
+        refuse(request, refusal)
+
+
+def refuse(request: Request, refusal: Refusal) -> None:
+    allow = refusal.allow if isinstance(refusal, MethodNotAllowed) else ""
+    _answer_problem(request, refusal.problem(), allow)
+
+
+def _health(app: App, request: Request) -> bool:
+    """The paths that name no model."""
+    if request.path == b"/v2":
+        _allow(request, b"GET")
+        answer_json(request, SERVER)
+    elif request.path == b"/v2/health/live":
+        _allow(request, b"GET")
+        answer_json(request, {"live": True})
+    elif request.path == b"/v2/health/ready":
+        _allow(request, b"GET")
+        _answer_ready(request, app.snapshot.ready and not app.draining)
+    else:
+        return False
+    return True
+
+
+def _model(app: App, request: Request, view: ModelView, verb: bytes) -> None:
+    _allow(request, b"POST" if verb == b"/infer" else b"GET")
+    if verb == b"/infer":
+        infer(app, request, view)
+    elif verb == b"/ready":
+        _answer_ready(request, view.ready, name=view.name)
+    else:
+        answer_json(request, mapping_of(view).metadata())
+
+
+def _answer_ready(request: Request, ready: bool, **more: str) -> None:
+    answer_json(request, {"ready": ready} | more, 200 if ready else 503)
+
+
+def _allow(request: Request, method: bytes) -> None:
+    if request.method != method and not (request.method == b"HEAD" and method == b"GET"):
+        raise MethodNotAllowed("GET, HEAD" if method == b"GET" else method.decode())
+
+
+def infer(app: App, request: Request, view: ModelView) -> None:
+    """Raises Refusal for what is refused before anything is published."""
+    now = time.time()
+    deadline = app.deadline(request, now)
+    app.admit(view, deadline, now)
+    asked, inputs = _read(request, app.settings.max_body_bytes)
+    deadline = deadline_in(deadline, now, asked.parameters.get("timeout"))
+
+    def answer(outcome: Answered | Problem) -> None:
+        if isinstance(outcome, Problem):
+            _answer_problem(request, outcome)
+        else:
+            _answer(request, asked, view.name, outcome)
+
+    given = Given(request.id, inputs, [output.name for output in asked.outputs])
+    Infer(app, view, now, answer).start(given, deadline)
+
+
+def _read(request: Request, most: int) -> tuple[Body, list[WireTensor]]:
+    headers = request.headers
+    media_type = headers.get(b"content-type", b"").partition(b";")[0].strip().lower()
+    if media_type not in _MEDIA_TYPES:
+        raise UnsupportedMediaType(
+            "expected Content-Type application/json or application/octet-stream"
+        )
+    body = request.body
+    if b"content-encoding" in headers:
+        body = decompress(body, headers[b"content-encoding"], most)
+    return read_body(body, headers.get(b"inference-header-content-length"))
+
+
+def _answer(request: Request, asked: Body, model: str, answered: Answered) -> None:
+    body, json_size = write_body(asked, model, answered.version, answered.outputs)
+    kind = b"application/octet-stream" if json_size else b"application/json"
+    head = b"Content-Type: %b\r\nX-Request-Id: %b\r\nServer-Timing: %b\r\n" % (
+        kind, request.id.encode(), server_timing(answered.times).encode(),
+    )  # fmt: skip
+    if json_size:
+        head += b"Inference-Header-Content-Length: %d\r\n" % json_size
+    request.answer(200, body, head)
+
+
+def _answer_problem(request: Request, problem: Problem, allow: str = "") -> None:
+    body = problem_json(problem, request.id) | {"error": problem.detail}
+    head = b"Content-Type: application/problem+json\r\nX-Request-Id: %b\r\n" % request.id.encode()
+    if problem.retry_after_s:
+        head += b"Retry-After: %d\r\n" % math.ceil(problem.retry_after_s)
+    if allow:
+        head += b"Allow: %b\r\n" % allow.encode()
+    request.answer(problem.status, msgspec.json.encode(body), head)
