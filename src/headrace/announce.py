@@ -3,6 +3,7 @@
     worker  --Announcement--> every gateway       "gateways"
     gateway --Outstanding---> every gateway       "gateways"
     gateway --"who"---------> every worker        "workers"
+    gateway --Cancel--------> a model's workers   "workers.MODEL"
 
 No store is asked: a gateway knows the models by the workers that are alive now.
 """
@@ -17,6 +18,11 @@ EVERY_S = 1.0
 FRESH_S = 3.5  # not heard of for this long: gone
 TO_GATEWAYS = "gateways"
 TO_WORKERS = "workers"
+
+
+def to_workers_of(model: str) -> str:
+    """The address of one model's workers: who is gone need not be answered."""
+    return f"{TO_WORKERS}.{model}"
 
 
 class Announcement(msgspec.Struct, tag="worker"):

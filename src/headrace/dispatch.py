@@ -17,9 +17,19 @@ import uuid
 from collections.abc import Callable
 from typing import Any
 
+from headrace.announce import to_workers_of
 from headrace.broker.port import Broker
 from headrace.errors import DeadlineExceeded, Refusal, Unavailable
-from headrace.jobs import Form, Job, Outcome, Returned, job_bytes, read_returned
+from headrace.jobs import (
+    Cancel,
+    Form,
+    Job,
+    Outcome,
+    Returned,
+    cancel_bytes,
+    job_bytes,
+    read_returned,
+)
 from headrace.objects.port import Objects
 
 #: An outcome and the message it came in, or the refusal in its place.
@@ -117,10 +127,12 @@ class Dispatch:
             await self._objects.delete(waiting.ref)
 
     def cancel(self, number: int) -> None:
-        """The caller is gone. The job may still run; its outcome is dropped."""
+        """The caller is gone: the job is dropped where no model runs it yet; an outcome is."""
         waiting = self.waiting.pop(number, None)
         if waiting:
             self._forget(waiting)
+            cancel = Cancel(self.address, number)
+            self._broker.send(to_workers_of(waiting.model), cancel_bytes(cancel))
 
     def _forget(self, waiting: Waiting) -> None:
         self.by_model[waiting.model] -= 1

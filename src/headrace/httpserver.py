@@ -76,7 +76,7 @@ class Request:
     """One request, whole. `answer` may be called once, now or later, from the loop's thread."""
 
     __slots__ = (
-        "_connection", "_parts", "answered", "body", "headers", "id", "keep_alive", "method",
+        "_connection", "_parts", "answered", "body", "headers", "id", "keep_alive", "method", "on_gone",
         "path", "query", "received", "refusal", "started",
     )  # fmt: skip
 
@@ -92,12 +92,10 @@ class Request:
         self.id = ""
         self.keep_alive = True
         self.answered = False
+        #: called where the client leaves before it is answered
+        self.on_gone: Callable[[], None] | None = None
         self.refusal: Refusal | None = None
         self._parts: list[bytes | bytearray] = []
-
-    @property
-    def client_gone(self) -> bool:
-        return self._connection.transport is None
 
     def answer(self, status: int, body: bytes, head: bytes) -> None:
         """`head`: further header lines, each ended by CRLF."""
@@ -198,6 +196,9 @@ class Connection(asyncio.Protocol):
     def connection_lost(self, error: Exception | None) -> None:
         self.transport = None
         self._server.connections.discard(self)
+        for request in self._open:
+            if request.on_gone and not request.answered:
+                request.on_gone()
         self._open.clear()
         self._answers.clear()
 

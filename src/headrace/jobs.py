@@ -39,6 +39,13 @@ class Job(msgspec.Struct, array_like=True, frozen=True):
     ref: str = ""
 
 
+class Cancel(msgspec.Struct, array_like=True, frozen=True):
+    """The caller of a job is gone: it need not run, where it does not yet."""
+
+    reply_to: str
+    id: int
+
+
 class Outcome(msgspec.Struct, array_like=True, frozen=True):
     """What became of one job: `body` is the result in the job's form, or `problem` says why not.
 
@@ -68,5 +75,7 @@ class Returned(msgspec.Struct, array_like=True, frozen=True):
 
 job_bytes = msgspec.msgpack.Encoder().encode
 read_job = msgspec.msgpack.Decoder(Job).decode
+cancel_bytes = msgspec.msgpack.Encoder().encode
+read_cancel = msgspec.msgpack.Decoder(Cancel).decode
 returned_bytes = msgspec.msgpack.Encoder().encode
 read_returned = msgspec.msgpack.Decoder(Returned).decode

@@ -64,7 +64,14 @@ async def run_worker(
         broker = broker_of(settings, f"worker {name}")
         await broker.open()
         brokers.append(broker)
-        worker = Worker(name, settings.models[name], settings.folder, broker, objects_of(settings))
+        worker = Worker(
+            name,
+            settings.models[name],
+            settings.folder,
+            broker,
+            objects_of(settings),
+            ack_wait_s=settings.broker.ack_wait_s,
+        )
         workers.append(worker)
         await worker.open(address(metrics_listen) if metrics_listen else None)
     await stop.wait()

@@ -47,7 +47,7 @@ class Reader:
         self._split = msgspec.json.Decoder(list[msgspec.Raw]).decode
         #: the properties at the top, by name: what multipart parts and V2 tensors are matched with
         self.properties: dict[str, dict[str, Any]] = {
-            name: build.resolve(node)
+            name: self._plain(node)
             for name, node in build.resolve(schema).get("properties", {}).items()
         }
         self.root = build.resolve(schema)

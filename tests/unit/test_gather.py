@@ -22,6 +22,7 @@ class FakeHeld:
     job: FakeJob = field(default_factory=lambda: FakeJob(time.time() + 60))
     taken: float = field(default_factory=time.time)
     gathered_ms: float = 0.0
+    cancelled: bool = False
 
 
 class Bench:
@@ -110,6 +111,16 @@ async def test_what_cannot_be_answered_in_time_never_reaches_the_model(left_s):
     await turn()
     assert bench.batches == [[2]]
     assert bench.expired == [late]
+
+
+async def test_what_nobody_waits_for_any_more_never_reaches_the_model():
+    bench = Bench(free=0)
+    bench.add(1, 2, 3)
+    bench.gather.waiting[1].cancelled = True
+    bench.free = 1
+    await turn()
+    assert bench.batches == [[1, 3]]
+    assert [held.number for held in bench.expired] == [2]
 
 
 async def test_when_all_are_late_nothing_runs():

@@ -76,12 +76,17 @@ class Stages:
 class Call:
     """One admitted call: the request that waits and what its answer needs."""
 
-    __slots__ = ("_app", "_began", "_published", "_request", "_view")
+    __slots__ = ("_app", "_began", "_published", "_request", "_view", "number")
 
     def __init__(self, app: App, request: Request, view: ModelView, began: float) -> None:
         self._app, self._request, self._view = app, request, view
         self._began = began
         self._published = time.time()
+        self.number = 0
+
+    def gone(self) -> None:
+        """The client left."""
+        self._app.dispatch.cancel(self.number)
 
     def finish(self, outcome: Outcome | Refusal, returned: Returned | None) -> None:
         """The last step of its way: answer, and count."""
@@ -197,7 +202,8 @@ class App:
             answer_refusal(request, refusal)
             return
         call = Call(self, request, view, now)
-        self.dispatch.start(
+        request.on_gone = call.gone
+        call.number = self.dispatch.start(
             view.name,
             request.id,
             body,

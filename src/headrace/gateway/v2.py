@@ -30,19 +30,16 @@ from headrace.errors import (
 from headrace.gateway.answer import answer_json, problem_json
 from headrace.gateway.read import decompress
 from headrace.gateway.snapshot import ModelView
-from headrace.gateway.v2_body import Body, read_body, write_body
+from headrace.gateway.v2_body import Body, heads, parse, read_tensors, write_body
 from headrace.gateway.v2_infer import (
     SERVER,
     Answered,
-    Given,
     Infer,
-    count_refusal,
     deadline_in,
     mapping_of,
     server_timing,
     view_of,
 )
-from headrace.gateway.v2_tensors import WireTensor
 from headrace.httpserver import Request
 
 if TYPE_CHECKING:
@@ -67,7 +64,7 @@ def handle(app: App, request: Request) -> None:
         model = view.name
         _model(app, request, view, verb)
     except Refusal as refusal:
-        count_refusal(app, model, refusal.status, refusal.code)
+        app.count(model, refusal.status, refusal.code)
         refuse(request, refusal)
 
 
@@ -116,7 +113,8 @@ def infer(app: App, request: Request, view: ModelView) -> None:
     now = time.time()
     deadline = app.deadline(request, now)
     app.admit(view, deadline, now)
-    asked, inputs = _read(request, app.settings.max_body_bytes)
+    body = _body(request, app.settings.max_body_bytes)
+    asked, at = parse(body, request.headers.get(b"inference-header-content-length"))
     deadline = deadline_in(deadline, now, asked.parameters.get("timeout"))
 
     def answer(outcome: Answered | Problem) -> None:
@@ -125,21 +123,21 @@ def infer(app: App, request: Request, view: ModelView) -> None:
         else:
             _answer(request, asked, view.name, outcome)
 
-    given = Given(request.id, inputs, [output.name for output in asked.outputs])
-    Infer(app, view, now, answer).start(given, deadline)
+    call = Infer(app, view, now, answer)
+    call.expect(heads(asked), [output.name for output in asked.outputs])
+    call.start(read_tensors(asked, body, at), request.id, deadline)
 
 
-def _read(request: Request, most: int) -> tuple[Body, list[WireTensor]]:
+def _body(request: Request, most: int) -> bytes:
     headers = request.headers
     media_type = headers.get(b"content-type", b"").partition(b";")[0].strip().lower()
     if media_type not in _MEDIA_TYPES:
         raise UnsupportedMediaType(
             "expected Content-Type application/json or application/octet-stream"
         )
-    body = request.body
     if b"content-encoding" in headers:
-        body = decompress(body, headers[b"content-encoding"], most)
-    return read_body(body, headers.get(b"inference-header-content-length"))
+        return decompress(request.body, headers[b"content-encoding"], most)
+    return request.body
 
 
 def _answer(request: Request, asked: Body, model: str, answered: Answered) -> None:

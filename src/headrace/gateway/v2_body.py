@@ -10,9 +10,10 @@ from typing import Any
 
 import msgspec
 
-from headrace.errors import BadRequest, Refusal
+from headrace.errors import BadRequest, Invalid, Refusal
 from headrace.gateway.v2_infer import check_parameters
 from headrace.gateway.v2_tensors import (
+    Head,
     WireTensor,
     from_json,
     from_raw,
@@ -59,15 +60,28 @@ _decode = msgspec.json.Decoder(Body).decode
 _encode = msgspec.json.Encoder().encode
 
 
-def read_body(body: bytes, json_size: bytes | None) -> tuple[Body, list[WireTensor]]:
-    """`json_size`: the header Inference-Header-Content-Length. Raises Refusal."""
+def parse(body: bytes, json_size: bytes | None) -> tuple[Body, int]:
+    """What is asked, and where the binary data begins. `json_size`: the header
+    Inference-Header-Content-Length. Raises Refusal."""
     if not body:
         raise BadRequest("the body is empty", code="empty-body")
     size = len(body) if json_size is None else _json_size(json_size, len(body))
-    asked = _parse(body[:size])
-    for part in (*asked.inputs, *asked.outputs):
+    head = body[:size]
+    try:
+        asked = _decode(head)
+    except msgspec.ValidationError as error:
+        raise _wrong_type(head, error) from None
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
+        raise _malformed(error) from None
+    for part in asked.inputs:
         check_parameters(tuple(part.parameters))
-    return asked, _tensors(asked.inputs, body, size)
+    for output in asked.outputs:
+        check_parameters(tuple(output.parameters))
+    return asked, size
+
+
+def heads(asked: Body) -> list[Head]:
+    return [Head(part.name, part.datatype, tuple(part.shape)) for part in asked.inputs]
 
 
 def _json_size(value: bytes, most: int) -> int:
@@ -77,21 +91,6 @@ def _json_size(value: bytes, most: int) -> int:
             code="bad-request-framing",
         )
     return int(value)
-
-
-def _parse(data: bytes) -> Body:
-    try:
-        asked = _decode(data)
-    except msgspec.ValidationError as error:
-        raise _wrong_type(data, error) from None
-    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
-        raise _malformed(error) from None
-    # Keys that come twice are looked for outside the data, which is lists of plain values.
-    for part in asked.inputs:
-        if isinstance(part.data, msgspec.Raw) and len(bytes(part.data)) > SMALL:
-            data = data.replace(bytes(part.data), b"[]", 1)
-    check_pairs(data)
-    return asked
 
 
 def _wrong_type(data: bytes, error: Exception) -> Refusal:
@@ -115,26 +114,34 @@ def _malformed(error: Exception) -> BadRequest:
     return BadRequest(str(error), code="malformed-json")
 
 
-def _tensors(inputs: list[Input], body: bytes, at: int) -> list[WireTensor]:
+def read_tensors(asked: Body, body: bytes, at: int) -> list[WireTensor]:
+    """The inputs with their data, of which the binary begins at `at`. Raises Refusal."""
+    _check_keys(asked, body[:at])
     tensors = []
-    for part in inputs:
+    for part, head in zip(asked.inputs, heads(asked), strict=True):
         size = part.parameters.get("binary_data_size")
-        if size is None:
-            if part.data is msgspec.UNSET:
-                raise wrong(part.name, "neither data nor binary_data_size")
-            tensors.append(from_json(part.name, part.datatype, part.shape, part.data))
+        if (size is None) is (part.data is msgspec.UNSET):
+            raise wrong(part.name, "expected either data or binary_data_size")
+        if isinstance(part.data, msgspec.Raw):
+            tensors.append(from_json(head, bytes(part.data)))
             continue
         if type(size) is not int or not 0 <= size <= len(body) - at:
             raise wrong(part.name, "binary_data_size is not within the body")
-        if part.data is not msgspec.UNSET:
-            raise wrong(part.name, "both data and binary_data_size")
-        tensors.append(from_raw(part.name, part.datatype, part.shape, body[at : at + size]))
+        tensors.append(from_raw(head, body[at : at + size]))
         at += size
     if at != len(body):
-        raise BadRequest(
-            f"{len(body) - at} bytes behind the last tensor", code="bad-request-framing"
-        )
+        detail = f"{len(body) - at} bytes behind the last tensor"
+        raise Invalid(detail, code="tensor-invalid")
     return tensors
+
+
+def _check_keys(asked: Body, head: bytes) -> None:
+    """Keys that come twice are looked for outside the data, which is lists of plain values."""
+    for part in asked.inputs:
+        data = bytes(part.data) if isinstance(part.data, msgspec.Raw) else b""
+        if len(data) > SMALL:
+            head = head.replace(data, b"[]", 1)
+    check_pairs(head)
 
 
 def write_body(
@@ -144,7 +151,11 @@ def write_body(
     tail: list[bytes] = []
     described = []
     for tensor in outputs:
-        entry = {"name": tensor.name, "datatype": tensor.datatype, "shape": tensor.shape}
+        entry: dict[str, Any] = {
+            "name": tensor.name,
+            "datatype": tensor.datatype,
+            "shape": tensor.shape,
+        }
         if asked.binary(tensor.name):
             raw = raw_bytes(tensor)
             tail.append(raw)

@@ -20,7 +20,7 @@ from headrace.gateway.snapshot import ModelView
 from headrace.gateway.v2_columns import Column
 from headrace.gateway.v2_read import TensorReader
 from headrace.gateway.v2_stack import Stack
-from headrace.gateway.v2_tensors import WireTensor
+from headrace.gateway.v2_tensors import Head, WireTensor
 from headrace.jobs import Form, Outcome, Returned
 from headrace.signature import Card
 
@@ -94,14 +94,6 @@ def deadline_in(deadline: float, now: float, timeout_us: object) -> float:
     return deadline
 
 
-class Given(NamedTuple):
-    """What a client asked: `outputs` are the names wanted, none for all."""
-
-    request_id: str
-    inputs: list[WireTensor]
-    outputs: list[str]
-
-
 class Answered(NamedTuple):
     """`times` are those of the job that came in last: they add up to the time of the request."""
 
@@ -135,24 +127,33 @@ class Infer:
         self._published = 0.0
         self._done = False
 
-    def start(self, given: Given, deadline: float) -> None:
+    def expect(self, heads: Sequence[Head], outputs: list[str]) -> None:
+        """What the client says it sends, and the outputs it wants (none named: all). Raises
+        Refusal where that does not fit the model, before any data is touched."""
+        self._mapping.inputs.check(heads, self._app.settings.max_many)
+        self._mapping.outputs.wanted(outputs)
+        self._wanted = outputs
+
+    def start(self, given: list[WireTensor], request_id: str, deadline: float) -> None:
         """Raises Refusal where the tensors are wrong; nothing is published then."""
-        self._mapping.outputs.wanted(given.outputs)
-        self._wanted = given.outputs
-        bodies = self._mapping.inputs.read(given.inputs, self._app.settings.max_many)
+        bodies = self._mapping.inputs.read(given)
         self._missing = len(bodies)
         self._results = [b""] * len(bodies)
         self._published = time.time()
         for place, body in enumerate(bodies):
             if self._done:  # refused while the first were being published
                 return
-            self._publish(place, body, given.request_id, deadline)
+            self._publish(place, body, request_id, deadline)
 
     def _publish(self, place: int, body: bytes, request_id: str, deadline: float) -> None:
         job = self._app.dispatch.start(
-            self._view.name, request_id, body, deadline, Form.CANONICAL,
-            lambda outcome, returned: self._finish(place, outcome, returned),
-        )  # fmt: skip
+            self._view.name,
+            request_id,
+            body,
+            deadline=deadline,
+            form=Form.CANONICAL,
+            on_outcome=lambda outcome, returned: self._finish(place, outcome, returned),
+        )
         self._jobs.append(job)
 
     def cancel(self) -> None:
@@ -189,16 +190,10 @@ class Infer:
 
     def _refuse(self, problem: Problem, place: int | None = None) -> None:
         self.cancel()
-        count_refusal(self._app, self._view.name, problem.status, problem.code)
+        self._app.count(self._view.name, problem.status, problem.code)
         if place is not None and len(self._results) > 1:
             detail = f"item {place}: {problem.detail}"
             problem = Problem(
                 problem.status, problem.code, detail, problem.errors, problem.retry_after_s
             )
         self._on_done(problem)
-
-
-def count_refusal(app: App, model: str, status: int, code: str) -> None:
-    app.metrics.refusals.add(model, code)
-    if model:
-        app.metrics.answers.add(model, str(status))

@@ -11,7 +11,14 @@ import msgspec
 from headrace import tensors
 from headrace.errors import Invalid, PayloadTooLarge, Refusal
 from headrace.gateway.v2_columns import INPUT, Column, Kind, columns_of, resolver
-from headrace.gateway.v2_tensors import BYTES, WireTensor, numbers, wrong
+from headrace.gateway.v2_tensors import (
+    Head,
+    WireTensor,
+    check_head,
+    numbers,
+    said_shape,
+    wrong,
+)
 from headrace.schema import Reader, check_pairs
 from headrace.tensors import BY_V2, DTYPES
 
@@ -31,35 +38,37 @@ class TensorReader:
         self._by_name = {column.name: column for column in self.columns}
         self._reader = Reader(self._without_tensors(schema))
 
-    def read(self, given: Sequence[WireTensor], most: int) -> list[bytes]:
-        """The inputs of N jobs in canonical bytes. Raises Refusal."""
-        found = self._match(given)
-        size = _batch_size(given, most)
-        rows = {column.name: _rows(column, tensor) for column, tensor in found}
+    def check(self, heads: Sequence[Head], most: int) -> None:
+        """Names, datatypes and shapes, before any data is touched. Raises Refusal."""
+        seen: dict[str, Column] = {}
+        for place, head in enumerate(heads):
+            column = self._by_name.get(head.name)
+            if column is None:
+                known = ", ".join(self._by_name)
+                raise Invalid(f"inputs[{place}]: expected one of {known}", code="tensor-invalid")
+            if head.name in seen:
+                raise wrong(head.name, "comes twice")
+            seen[head.name] = column
+            check_head(head)
+        for column in self.columns:
+            if column.required and not column.nullable and column.name not in seen:
+                raise wrong(column.name, "is missing")
+        _check_batch({head.shape[0] for head in heads}, most)
+        for head in heads:
+            _check_fit(seen[head.name], head)
+
+    def read(self, given: Sequence[WireTensor]) -> list[bytes]:
+        """The inputs of N jobs in canonical bytes, from tensors whose heads were checked. Raises
+        Refusal."""
+        rows = {tensor.name: _rows(self._by_name[tensor.name], tensor) for tensor in given}
         absent = {
             c.name: None for c in self.columns if c.name not in rows and c.required and c.nullable
         }
+        size = given[0].shape[0]
         return [
             self._one({name: values[i] for name, values in rows.items()} | absent, i, size)
             for i in range(size)
         ]
-
-    def _match(self, given: Sequence[WireTensor]) -> list[tuple[Column, WireTensor]]:
-        found: dict[str, tuple[Column, WireTensor]] = {}
-        for tensor in given:
-            column = self._by_name.get(tensor.name)
-            if column is None:
-                known = ", ".join(self._by_name)
-                raise wrong(tensor.name, f"no input of this name: expected {known}")
-            if tensor.name in found:
-                raise wrong(tensor.name, "comes twice")
-            found[tensor.name] = (column, tensor)
-        for column in self.columns:
-            if column.required and not column.nullable and column.name not in found:
-                raise wrong(column.name, "is missing")
-        if not found:
-            raise Invalid("no inputs: the batch is empty", code="batch-invalid")
-        return list(found.values())
 
     def _one(self, item: dict[str, Any], place: int, size: int) -> bytes:
         try:
@@ -81,65 +90,60 @@ class TensorReader:
         return {**root, "properties": fields} | definitions
 
 
-def _batch_size(given: Sequence[WireTensor], most: int) -> int:
-    sizes = {tensor.shape[0] for tensor in given}
+def _check_batch(sizes: set[int], most: int) -> None:
     if len(sizes) > 1:
         raise Invalid(
-            f"the first dimension is the batch: it differs ({', '.join(map(str, sorted(sizes)))})",
+            "the first dimension is the batch, and it differs between the inputs",
             code="batch-invalid",
         )
-    size = sizes.pop()
-    if not size:
+    if not sizes or 0 in sizes:
         raise Invalid("the batch is empty", code="batch-invalid")
-    if size > most:
-        raise PayloadTooLarge(f"{size} inputs in one call; at most {most}", code="batch-invalid")
-    return size
+    if max(sizes) > most:
+        raise PayloadTooLarge(f"more than {most} inputs in one call", code="batch-invalid")
+
+
+def _check_fit(column: Column, head: Head) -> None:
+    taken = _TAKEN.get(column.kind, frozenset({column.datatype}))
+    if head.datatype not in taken:
+        raise wrong(column.name, f"expected datatype {column.datatype}, got {head.datatype}")
+    shape = _item_shape(column, head.shape)
+    if len(shape) != len(column.shape) or any(
+        wanted not in (-1, got) for got, wanted in zip(shape, column.shape, strict=True)
+    ):
+        wanted = said_shape((-1, *column.shape))
+        raise wrong(
+            column.name, f"expected shape {wanted}, batch first; got {said_shape(head.shape)}"
+        )
+
+
+def _item_shape(column: Column, shape: tuple[int, ...]) -> tuple[int, ...]:
+    """[N, 1] is taken where [N] is meant."""
+    return () if not column.shape and shape[1:] == (1,) else shape[1:]
 
 
 def _rows(column: Column, tensor: WireTensor) -> list[Any]:
     """One value an item: what the reader takes for this field."""
-    shape = tensor.shape[1:]
-    if shape == (1,) and not column.shape:
-        shape = ()
-    if len(shape) != len(column.shape) or any(
-        wanted not in (-1, got) for got, wanted in zip(shape, column.shape, strict=True)
-    ):
-        wanted = ",".join(map(str, (-1, *column.shape)))
-        got = ",".join(map(str, tensor.shape))
-        raise wrong(column.name, f"expected shape [{wanted}] (batch first), got [{got}]")
+    size, shape = tensor.shape[0], _item_shape(column, tensor.shape)
+    step = prod(shape)
     if column.kind is Kind.TENSOR:
-        return _tensor_rows(column, tensor, shape)
+        dtype, data = BY_V2[tensor.datatype], tensor.data
+        assert isinstance(data, bytes)
+        step *= dtype.itemsize
+        return [tensors.pack(dtype, shape, data[i * step : (i + 1) * step]) for i in range(size)]
     values = _values(column, tensor)
-    if not column.shape:
-        return values
-    step = shape[0]
-    return [values[i * step : (i + 1) * step] for i in range(tensor.shape[0])]
-
-
-def _tensor_rows(column: Column, tensor: WireTensor, shape: tuple[int, ...]) -> list[Any]:
-    if tensor.datatype != column.datatype:
-        raise wrong(column.name, f"expected datatype {column.datatype}, got {tensor.datatype}")
-    dtype, data = BY_V2[tensor.datatype], tensor.data
-    assert isinstance(data, bytes)
-    step = prod(shape) * dtype.itemsize
-    return [
-        tensors.pack(dtype, shape, data[i * step : (i + 1) * step]) for i in range(tensor.shape[0])
-    ]
+    return [values[i * step : (i + 1) * step] for i in range(size)] if shape else values
 
 
 def _values(column: Column, tensor: WireTensor) -> list[Any]:
-    taken = _TAKEN.get(column.kind, frozenset({BYTES}))
-    if tensor.datatype not in taken:
-        raise wrong(column.name, f"expected datatype {column.datatype}, got {tensor.datatype}")
-    if column.kind is Kind.TEXT:
-        return [_text(column.name, element) for element in tensor.data]  # type: ignore[arg-type]
-    if column.kind is Kind.JSON:
-        return [_json(column.name, element) for element in tensor.data]  # type: ignore[arg-type]
-    if column.kind is Kind.BLOB:
-        return tensor.data  # type: ignore[return-value]
-    assert isinstance(tensor.data, bytes)
+    data = tensor.data
+    if not isinstance(data, bytes):
+        if column.kind is Kind.TEXT:
+            return [_text(column.name, element) for element in data]
+        if column.kind is Kind.JSON:
+            return [_json(column.name, element) for element in data]
+        return list(data)
     dtype = BY_V2[tensor.datatype]
-    values = numbers(dtype, tensor.data)
+    values = numbers(dtype, data)
     if column.kind is Kind.NUMBER and dtype.python is int:
         _check_exact(column.name, values)
     return values

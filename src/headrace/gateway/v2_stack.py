@@ -11,7 +11,7 @@ import msgspec
 from headrace import tensors
 from headrace.errors import Invalid, ModelFailed
 from headrace.gateway.v2_columns import OUTPUT, Column, Kind, columns_of
-from headrace.gateway.v2_tensors import BYTES, WireTensor, nested, numbers, raw_of, wrong
+from headrace.gateway.v2_tensors import BYTES, WireTensor, nested, numbers, raw_of
 from headrace.tensors import BY_V2, Dtype
 
 _from_canonical = msgspec.msgpack.Decoder().decode
@@ -42,9 +42,10 @@ class Stack:
     def wanted(self, names: Sequence[str]) -> list[Column]:
         """Raises Invalid for an output that the model does not have."""
         by_name = {column.name: column for column in self.columns}
-        for name in names:
+        for place, name in enumerate(names):
             if name not in by_name:
-                raise wrong(name, f"no output of this name: expected {', '.join(by_name)}")
+                known = ", ".join(by_name)
+                raise Invalid(f"outputs[{place}]: expected one of {known}", code="tensor-invalid")
         return [by_name[name] for name in dict.fromkeys(names)] or self.columns
 
 

@@ -15,7 +15,7 @@ import struct
 from collections.abc import Sequence
 from itertools import chain
 from math import prod
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -35,6 +35,14 @@ _SUSPECT = {
 }
 
 
+class Head(NamedTuple):
+    """What a client says of a tensor before its data."""
+
+    name: str
+    datatype: str
+    shape: tuple[int, ...]
+
+
 class WireTensor(NamedTuple):
     """`data`: raw bytes; for BYTES the elements, `str` where they came as JSON text."""
 
@@ -45,8 +53,9 @@ class WireTensor(NamedTuple):
 
 
 def wrong(name: str, detail: str) -> Invalid:
-    detail = f"tensor {name[:64]!r}: {detail}"
-    pointer = "/" + name[:64].replace("~", "~0").replace("/", "~1")
+    """`name` is one of the model's own: what a client calls its tensors is not said back."""
+    detail = f"tensor {name}: {detail}"
+    pointer = "/" + name.replace("~", "~0").replace("/", "~1")
     return Invalid(
         detail, code="tensor-invalid", errors=[FieldError(pointer, "tensor-invalid", detail)]
     )
@@ -55,89 +64,85 @@ def wrong(name: str, detail: str) -> Invalid:
 # -- in: each raises Invalid ---------------------------------------------------------------------
 
 
-def from_raw(name: str, datatype: str, shape: Sequence[int], data: bytes) -> WireTensor:
+def from_raw(head: Head, data: bytes) -> WireTensor:
     """From the binary extension or `raw_input_contents`."""
-    dims = check_dims(name, shape)
-    if datatype == BYTES:
-        return WireTensor(name, BYTES, dims, _split_elements(name, prod(dims), data))
-    dtype = _dtype(name, datatype)
-    expected = prod(dims) * dtype.itemsize
+    if head.datatype == BYTES:
+        return WireTensor(*head, _split_elements(head, data))
+    dtype = BY_V2[head.datatype]
+    expected = prod(head.shape) * dtype.itemsize
     if len(data) != expected:
-        raise wrong(name, f"{_said(dims)} of {datatype} is {expected} bytes, got {len(data)}")
-    if datatype == "BOOL" and data.translate(None, b"\0\1"):
-        raise wrong(name, "a BOOL is neither 0 nor 1")
-    _check_finite(name, dtype, data)
-    return WireTensor(name, datatype, dims, data)
+        said = f"{said_shape(head.shape)} of {dtype.v2}"
+        raise wrong(head.name, f"{said} is {expected} bytes, got {len(data)}")
+    if dtype.v2 == "BOOL" and data.translate(None, b"\0\1"):
+        raise wrong(head.name, "a BOOL is neither 0 nor 1")
+    _check_finite(head.name, dtype, data)
+    return WireTensor(*head, data)
 
 
-def from_values(
-    name: str, datatype: str, shape: Sequence[int], values: Sequence[Any]
-) -> WireTensor:
+def from_values(head: Head, values: Sequence[Any]) -> WireTensor:
     """From typed contents, or from JSON: flat values whose types are right for the datatype."""
-    dims = check_dims(name, shape)
-    if len(values) != prod(dims):
-        raise wrong(name, f"{_said(dims)} has {prod(dims)} elements, got {len(values)}")
-    if datatype == BYTES:
-        return WireTensor(name, BYTES, dims, list(values))
-    dtype = _dtype(name, datatype)
-    data = raw_of(name, dtype, values)
-    _check_finite(name, dtype, data)
-    return WireTensor(name, datatype, dims, data)
+    _check_count(head, len(values))
+    if head.datatype == BYTES:
+        return WireTensor(*head, list(values))
+    dtype = BY_V2[head.datatype]
+    data = raw_of(head.name, dtype, values)
+    _check_finite(head.name, dtype, data)
+    return WireTensor(*head, data)
 
 
-def from_json(name: str, datatype: str, shape: Sequence[int], data: msgspec.Raw) -> WireTensor:
+def from_json(head: Head, data: bytes) -> WireTensor:
     """From `data` in a JSON request, flat or nested like the shape."""
-    dims = check_dims(name, shape)
-    kind = str if datatype == BYTES else _dtype(name, datatype).python
+    kind: Any = str
+    if head.datatype != BYTES:
+        kind = BY_V2[head.datatype].python
+        # Counted before a number becomes an object of 24 bytes.
+        _check_count(head, data.count(b",") + 1)
     try:
-        values = msgspec.json.decode(data, type=list[kind])  # type: ignore[valid-type]
+        values = msgspec.json.decode(data, type=list[kind])
     except msgspec.ValidationError as error:
-        if len(dims) == 1:
-            _refuse_json(name, error)
-        values = _flatten(name, data, kind, dims)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        _refuse_json(name, error)
-    return from_values(name, datatype, dims, values)
+        if len(head.shape) == 1:
+            raise wrong(head.name, f"data: {error}") from None
+        values = _flatten(head, data, kind)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        raise wrong(head.name, "data: a string is not Unicode text") from None
+    return from_values(head, values)
 
 
-def _flatten(name: str, data: msgspec.Raw, kind: Any, dims: tuple[int, ...]) -> list[Any]:
-    for _ in dims:
+def _flatten(head: Head, data: bytes, kind: Any) -> list[Any]:
+    for _ in head.shape:
         kind = list[kind]
     try:
-        values: list[Any] = msgspec.json.decode(data, type=kind)
+        level: list[Any] = [msgspec.json.decode(data, type=kind)]
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        _refuse_json(name, error)
-    if len(values) != dims[0]:
-        raise wrong(name, f"data is not nested like its shape {_said(dims)}")
-    for length in dims[1:]:
-        if any(len(each) != length for each in values):
-            raise wrong(name, f"data is not nested like its shape {_said(dims)}")
-        values = list(chain.from_iterable(values))
-    return values
+        raise wrong(head.name, f"data: {error}") from None
+    for length in head.shape:
+        if any(len(each) != length for each in level):
+            raise wrong(head.name, f"data is not nested like its shape {said_shape(head.shape)}")
+        level = list(chain.from_iterable(level))
+    return level
 
 
-def _refuse_json(name: str, error: Exception) -> NoReturn:
-    raise wrong(name, f"data: {error}") from None
+def _check_count(head: Head, got: int) -> None:
+    if got != prod(head.shape):
+        raise wrong(
+            head.name, f"{said_shape(head.shape)} has {prod(head.shape)} elements, got {got}"
+        )
 
 
-def check_dims(name: str, shape: Sequence[int]) -> tuple[int, ...]:
-    if not 1 <= len(shape) <= MAX_RANK:
-        raise wrong(name, f"{len(shape)} dimensions: expected 1 (the batch) to {MAX_RANK}")
-    if any(not 0 <= n <= MAX_DIM for n in shape):
-        raise wrong(name, f"the shape has a dimension that is not 0 to {MAX_DIM}")
-    return tuple(shape)
+def check_head(head: Head) -> None:
+    """Is it a tensor at all?"""
+    if head.datatype != BYTES and head.datatype not in BY_V2:
+        raise wrong(head.name, f"datatype: expected one of {', '.join((*BY_V2, BYTES))}")
+    if not 1 <= len(head.shape) <= MAX_RANK:
+        raise wrong(
+            head.name, f"{len(head.shape)} dimensions: expected 1 (the batch) to {MAX_RANK}"
+        )
+    if any(not 0 <= n <= MAX_DIM for n in head.shape):
+        raise wrong(head.name, f"the shape has a dimension that is not 0 to {MAX_DIM}")
 
 
-def _said(dims: Sequence[int]) -> str:
+def said_shape(dims: Sequence[int]) -> str:
     return f"[{','.join(map(str, dims))}]"
-
-
-def _dtype(name: str, datatype: str) -> Dtype:
-    dtype = BY_V2.get(datatype)
-    if dtype is None:
-        known = ", ".join((*BY_V2, BYTES))
-        raise wrong(name, f"datatype {datatype[:16]!r}: expected one of {known}")
-    return dtype
 
 
 def _check_finite(name: str, dtype: Dtype, data: bytes) -> None:
@@ -149,10 +154,10 @@ def _check_finite(name: str, dtype: Dtype, data: bytes) -> None:
         raise wrong(name, "a value is NaN or infinite")
 
 
-def _split_elements(name: str, count: int, data: bytes) -> list[bytes | str]:
+def _split_elements(head: Head, data: bytes) -> list[bytes | str]:
     """Each element: 4 bytes of length (little endian), then as many bytes."""
     elements: list[bytes | str] = []
-    at, end = 0, len(data)
+    count, at, end = prod(head.shape), 0, len(data)
     while at + 4 <= end and len(elements) < count:
         size = int.from_bytes(data[at : at + 4], "little")
         at += 4
@@ -161,7 +166,7 @@ def _split_elements(name: str, count: int, data: bytes) -> list[bytes | str]:
         elements.append(data[at : at + size])
         at += size
     if at != end or len(elements) != count:
-        raise wrong(name, f"the data is not {count} elements, each behind its length")
+        raise wrong(head.name, f"the data is not {count} elements, each behind its length")
     return elements
 
 

@@ -79,12 +79,12 @@ class Gather:
         return batch
 
     def _unexpired(self, batch: list[Held], now: float) -> list[Held]:
-        """Drops what cannot be answered in time, run or not."""
+        """Drops what cannot be answered in time, run or not, and what nobody waits for."""
         last_start = now + self._fit.took_ms(1) / 2000
-        late = [held for held in batch if held.job.deadline <= last_start]
+        late = [held for held in batch if held.job.deadline <= last_start or held.cancelled]
         for held in late:
             self._expired(held)
-        return [held for held in batch if held.job.deadline > last_start] if late else batch
+        return [held for held in batch if held not in late] if late else batch
 
     def _worth_waiting(self, now: float) -> bool:
         """True, with a timer set, where the policy lets the batch wait for more."""

@@ -21,8 +21,9 @@ from headrace.announce import (
     TO_WORKERS,
     Announcement,
     announcement_bytes,
+    to_workers_of,
 )
-from headrace.broker.port import Broker, Depth, Intake
+from headrace.broker.port import ACK_WAIT_S, Broker, Depth, Intake
 from headrace.errors import NotFound, Problem, Refusal
 from headrace.failpoints import failpoint
 from headrace.fit import Fit
@@ -47,14 +48,21 @@ FETCH_AHEAD_BELOW_MS = 100.0
 
 class Worker:
     def __init__(
-        self, name: str, settings: ModelSettings, folder: str, broker: Broker, objects: Objects
+        self,
+        name: str,
+        settings: ModelSettings,
+        folder: str,
+        broker: Broker,
+        objects: Objects,
+        *,
+        ack_wait_s: float = ACK_WAIT_S,
     ) -> None:
         self.id = f"{name}-{os.getpid()}-{random.getrandbits(32):08x}"
         self.name, self._settings, self._broker = name, settings, broker
         self.metrics = WorkerMetrics(name)
         self._fit = Fit()
         self._reply = Reply(broker, name, self.id, self._settle)
-        self._take = Take(objects, self.metrics, self._on_held, self._reply.refuse)
+        self._take = Take(objects, self.metrics, self._on_held, self._reply.refuse, ack_wait_s)
         self._gather = Gather(
             Batching(settings.max_size or 1, settings.max_wait_ms or 0.0),
             self._fit, self._free, self._run, self._take.drop_expired,
@@ -237,6 +245,7 @@ class Worker:
             self._metrics_url = f"http://{host}:{await server.open(host, port)}/metrics"
         self._intake = await self._broker.take(self.name, self._take.on_job)
         await self._broker.listen(TO_WORKERS, self._announce)
+        await self._broker.listen(to_workers_of(self.name), self._take.on_cancel)
         self._broker.on_restored(self._announce)
         await asyncio.gather(*(slot.spawn() for slot in self._slots))
         self._tasks = [
@@ -259,7 +268,7 @@ class Worker:
                 await asyncio.wait_for(self._finished.wait(), grace_s)
         for task in self._tasks:
             task.cancel()
-        for held in list(self._take.in_hand):
+        for held in list(self._take.in_hand.values()):
             self._take.give_back(held)
         await asyncio.gather(*(slot.stop() for slot in self._slots))
         log.info("left", after_ms=round((time.monotonic() - began) * 1000))

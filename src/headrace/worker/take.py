@@ -10,24 +10,26 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from headrace.broker.port import ACK_WAIT_S, Delivery
+from headrace.broker.port import Delivery
 from headrace.errors import Invalid, Problem, Unavailable
 from headrace.failpoints import failpoint
-from headrace.jobs import Job, Outcome, read_job
+from headrace.jobs import Job, Outcome, read_cancel, read_job
 from headrace.objects.port import ObjectMissing, Objects
 from headrace.telemetry.metrics import WorkerMetrics
 
+CANCELS_KEPT = 10_000  # of jobs that have not come to this worker, and mostly never will
 MAX_ATTEMPTS = 5  # a job delivered more often than this has outlived as many workers
 
 
 class Held:
     """A job in this worker's hand: what to run, how to settle it, since when."""
 
-    __slots__ = ("attempt", "body", "crashes", "delivery", "gathered_ms", "job", "taken")
+    __slots__ = ("body", "cancelled", "crashes", "delivery", "gathered_ms", "job", "taken")
 
     def __init__(self, job: Job, delivery: Delivery, taken: float) -> None:
         self.job, self.delivery, self.taken = job, delivery, taken
         self.body = job.body
+        self.cancelled = False
         self.crashes = 0
         self.gathered_ms = 0.0
 
@@ -44,10 +46,13 @@ class Take:
         metrics: WorkerMetrics,
         ready: Callable[[Held], None],
         refuse: Callable[[Held, Problem], None],
+        ack_wait_s: float,
     ) -> None:
         self._objects, self._metrics = objects, metrics
         self._ready, self._refuse = ready, refuse
-        self.in_hand: set[Held] = set()
+        self._hold_every_s = ack_wait_s / 3
+        self.in_hand: dict[tuple[str, int], Held] = {}
+        self._cancelled: dict[tuple[str, int], None] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
     def on_job(self, delivery: Delivery) -> None:
@@ -56,7 +61,11 @@ class Take:
         if held.job.deadline <= held.taken:
             self.drop_expired(held)
             return
-        self.in_hand.add(held)
+        key = (held.job.reply_to, held.job.id)
+        if key in self._cancelled:
+            held.delivery.ack()
+            return
+        self.in_hand[key] = held
         attempt = delivery.attempt
         if attempt > 1:
             self._metrics.redelivered()
@@ -72,13 +81,28 @@ class Take:
         self._metrics.expired()
         self.settle(held)
 
+    def on_cancel(self, data: bytes) -> None:
+        """A caller is gone. Its job may be in our hand, or still to come."""
+        cancel = read_cancel(data)
+        key = (cancel.reply_to, cancel.id)
+        held = self.in_hand.get(key)
+        if held:
+            held.cancelled = True
+            return
+        self._cancelled[key] = None
+        if len(self._cancelled) > CANCELS_KEPT:
+            del self._cancelled[next(iter(self._cancelled))]
+
     def settle(self, held: Held) -> None:
-        self.in_hand.discard(held)
+        self._forget(held)
         held.delivery.ack()
 
     def give_back(self, held: Held) -> None:
-        self.in_hand.discard(held)
+        self._forget(held)
         held.delivery.give_back()
+
+    def _forget(self, held: Held) -> None:
+        self.in_hand.pop((held.job.reply_to, held.job.id), None)
 
     async def _fetch(self, held: Held) -> None:
         try:
@@ -99,9 +123,9 @@ class Take:
     async def hold_all(self) -> None:
         """Says `hold` for every job in hand, at a third of the broker's patience, for ever."""
         while True:
-            await asyncio.sleep(ACK_WAIT_S / 3)
-            young = time.time() - ACK_WAIT_S / 3
-            for held in self.in_hand:
+            await asyncio.sleep(self._hold_every_s)
+            young = time.time() - self._hold_every_s
+            for held in self.in_hand.values():
                 if held.taken < young:
                     held.delivery.hold()
 

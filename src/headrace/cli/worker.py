@@ -1,0 +1,39 @@
+"""`headrace worker`: one worker for each named model, by itself."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from headrace.cli.told import DEFAULT_FILE, Broker, File
+
+
+def worker(
+    file: File = DEFAULT_FILE,
+    model: Annotated[
+        list[str] | None,
+        typer.Option(help="Serve this one; repeat it.", show_default="all of the file"),
+    ] = None,
+    broker: Broker = None,
+    metrics: Annotated[
+        str | None,
+        typer.Option(
+            help="Serve /metrics and /health/live there.", metavar="HOST:PORT", show_default=False
+        ),
+    ] = None,
+) -> None:
+    """Run workers in this process, until SIGTERM; what runs is finished and answered first.
+
+    \b
+      headrace worker -f headrace.toml --broker nats://broker:4222
+      headrace worker --model ocr --metrics 0.0.0.0:9100
+
+    Start as many as are needed, on as many machines: they share one queue for each model.
+    """
+    from headrace import roles
+    from headrace.settings import load
+
+    settings = load(file, flags={"broker.url": broker})
+    models = list(model or settings.models)
+    roles.run("worker", settings, roles.run_worker(settings, models, metrics))
