@@ -24,9 +24,11 @@ $(RUN_VENV)/.stamp: requirements/run.lock pyproject.toml
 	@touch $@
 
 run: $(RUN_VENV)/.stamp  ## Fetch the eKYC models, start the house, call it on real images
+	@dev/need npm
 	$(RUN_VENV)/bin/python examples/ekyc/run.py
 
 test: $(VENV)/.stamp check  ## All checks and all tests: unit, conformance, journeys, examples
+	@dev/need npm chromium
 	$(BIN)/python examples/ekyc/fetch.py
 	$(BIN)/pytest tests/conformance tests/bad_input tests/journeys tests/examples
 

@@ -26,8 +26,8 @@ class Batching:
     """How many jobs one `predict` may be given.
 
     A batch is formed when the model is free, from whatever waits then. `max_wait_ms` lets it wait
-    for more, counted from its first job: 0 never waits; a few ms pay where a call has a high fixed
-    cost and callers come in step. A full batch never waits.
+    for more, counted from its first job or from when the model became free, whichever is later: 0
+    never waits; a few ms pay where a batch has a high fixed cost. A full batch never waits.
     """
 
     max_size: int = 1

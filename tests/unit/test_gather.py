@@ -86,6 +86,18 @@ async def test_a_wait_counts_from_the_first_job():
     assert bench.batches == [[1, 2]]
 
 
+async def test_the_wait_counts_from_when_the_slot_became_free():
+    bench = Bench(max_wait_ms=40, free=0)
+    bench.add(1)
+    await asyncio.sleep(0.06)
+    bench.free = 1
+    bench.gather.freed()
+    assert bench.batches == [], "callers answered just now come back within the wait"
+    bench.add(2)
+    await asyncio.sleep(0.06)
+    assert bench.batches == [[1, 2]]
+
+
 async def test_a_full_batch_does_not_wait():
     bench = Bench(max_wait_ms=60_000)
     bench.add(1, 2, 3, 4)

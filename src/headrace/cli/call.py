@@ -17,13 +17,13 @@ if TYPE_CHECKING:
 BAR_WIDTH = 30
 
 
-def call(
-    model: Annotated[str, typer.Argument(help="The model's name, as in `headrace models`.")],
+def call(  # noqa: PLR0917 - the arguments are those of the command
+    model: Annotated[
+        str, typer.Argument(help="The model's name, as in `headrace models`.", metavar="MODEL")
+    ],
     input: Annotated[
         str | None,
-        typer.Argument(
-            help="JSON, @FILE with JSON or one image, or - for stdin.", metavar="[INPUT]"
-        ),
+        typer.Argument(help="JSON, @FILE with JSON or one image, or - for stdin.", metavar="INPUT"),
     ] = None,
     field: Annotated[
         list[str] | None,

@@ -17,7 +17,9 @@ MARKS = {"ok": ("✓", "green"), "advice": ("!", "yellow"), "wrong": ("✗", "re
 
 
 def check(
-    target: Annotated[str, typer.Argument(help="module:Class, looked up from here.")],
+    target: Annotated[
+        str, typer.Argument(help="The class, looked up from here.", metavar="MODULE:CLASS")
+    ],
     files: Annotated[
         str, typer.Option("-f", "--files", help="The folder given to `load`.", metavar="FOLDER")
     ] = ".",

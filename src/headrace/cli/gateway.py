@@ -17,13 +17,13 @@ def gateway(
     ] = None,
     broker: Broker = None,
 ) -> None:
-    """Run one gateway in this process, until SIGTERM; open calls are answered first.
+    """Run one gateway by itself, until SIGTERM.
 
     \b
       headrace gateway -f headrace.toml --broker nats://broker:4222
       headrace gateway --listen 0.0.0.0:8101       a second one, on the same broker
 
-    Every gateway answers for every model. Workers run by themselves: `headrace worker`.
+    It answers its open calls before it leaves. Every gateway answers for every model. Workers run by themselves: `headrace worker`.
     """
     from headrace import roles
     from headrace.settings import load

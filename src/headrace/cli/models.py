@@ -15,7 +15,9 @@ if TYPE_CHECKING:
 
 
 def models(
-    name: Annotated[str | None, typer.Argument(help="Show this one's input and output.")] = None,
+    name: Annotated[
+        str | None, typer.Argument(help="Show this one's input and output.", metavar="NAME")
+    ] = None,
     url: Url = DEFAULT_URL,
     json: Json = False,
 ) -> None:

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def status(url: Url = DEFAULT_URL, json: Json = False) -> None:
-    """Show how the house is: models, workers, slots, what waits, and the pace.
+    """Show the models, their workers, what waits, and the pace.
 
     \b
       headrace status

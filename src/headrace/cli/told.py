@@ -19,9 +19,7 @@ REFUSED, MISUSED = 1, 2  # exit statuses
 
 Url = Annotated[
     str,
-    typer.Option(
-        "--url", envvar="HEADRACE_URL", help="The gateway.", show_default="http://127.0.0.1:8100"
-    ),
+    typer.Option("--url", envvar="HEADRACE_URL", help="The gateway.", metavar="URL"),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document, for programs.")]
 File = Annotated[str, typer.Option("-f", "--file", help="The settings file.", metavar="FILE")]

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -17,72 +18,23 @@ from headrace.cli.told import DEFAULT_FILE, File, Json, console, say_json
 if TYPE_CHECKING:
     from headrace.client import AsyncClient, Readiness, ServedModel
     from headrace.house import House
-    from headrace.settings import Settings
-
-POLL_S = 0.03
-PATIENCE_S = 3.0  # without a word, then the reasons
-
-
-def up(
-    file: File = DEFAULT_FILE,
-    listen: Annotated[
-        str | None,
-        typer.Option(help="Overrides gateway.listen.", metavar="HOST:PORT", show_default=False),
-    ] = None,
-    verbose: Annotated[
-        bool, typer.Option("--verbose", "-v", help="All logs, also at a terminal.")
-    ] = False,
-    json: Json = False,
-) -> None:
-    """Run the whole house on this machine: broker, gateways, workers. Ctrl-C stops it in order.
-
-    \b
-      headrace up
-      headrace up -f examples/quickstart/headrace.toml --listen 127.0.0.1:8200
-      headrace up --json | head -1        one line when ready, for programs
-
-    \b
-    The smallest headrace.toml (the class is looked up beside it):
-      [models.iris]
-      class = "models:Iris"
-    """
-    from headrace import settings as tree
-
-    if listen:
-        os.environ["HEADRACE_GATEWAY__LISTEN"] = listen  # the roles read it, too
-    settings = tree.load(file)
-    level = log_level(settings.telemetry.log_level, verbose)
-    os.environ["HEADRACE_TELEMETRY__LOG_LEVEL"] = level
-    asyncio.run(serve(settings, file, level, json))
-
-
-def log_level(configured: str, verbose: bool) -> str:
-    """At a terminal the table tells what `info` would; whoever asked for a level has it."""
-    import sys
-
-    if verbose and configured != "debug":
-        return "info"
-    return "warning" if configured == "info" and sys.stderr.isatty() else configured
-
-
-async def serve(settings: Settings, file: str, level: str, json: bool) -> None:
-    """Raises SettingsError."""
-    from headrace.house import House
     from headrace.lifecycle import Stop
     from headrace.telemetry import logs
 
     logs.set_up("house", level=level)
     house = House(settings, file)
-    stop = Stop()
+    stop, greeting = Stop(), None
     try:
         house.open()
-        watch = asyncio.create_task(welcome(house, json))
+        greeting = asyncio.create_task(welcome(house, json))
         await stop.wait()
-        watch.cancel()
+        greeting.cancel()
     finally:
-        await leave(house, stop, json)
-    if watch.done() and not watch.cancelled():
-        watch.result()  # raises what went wrong there
+        say = farewell(json or greeting is None)
+        await house.close(say, lambda: stop.hurry)
+        say("")
+    if not greeting.cancelled() and greeting.done():
+        greeting.result()  # raises what went wrong there
 
 
 async def welcome(house: House, json: bool) -> None:
@@ -180,16 +132,15 @@ def show(settings: Settings, url: str, models: list[ServedModel], took_s: float)
     out.print(f"\nfirst answer ready after {took_s:.1f} s. Ctrl-C stops the house.")
 
 
-async def leave(house: House, stop: Stop, json: bool) -> None:
+def farewell(silent: bool) -> Callable[[str], None]:
+    """Hears the name of each role as it is stopped; "" when all are."""
     told: list[str] = []
 
     def say(name: str) -> None:
-        if not json and not told:
-            typer.echo("\nstopping:", err=True, nl=False)
+        if silent:
+            return
+        typer.echo("" if told else "\nstopping:", err=True, nl=False)
+        typer.echo(f" {name}" if name else "; all gone", err=True, nl=not name)
         told.append(name)
-        if not json:
-            typer.echo(f" {name}", err=True, nl=False)
 
-    await house.close(say, lambda: stop.hurry)
-    if told and not json:
-        typer.echo("; all gone", err=True)
+    return say

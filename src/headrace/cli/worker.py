@@ -23,13 +23,13 @@ def worker(
         ),
     ] = None,
 ) -> None:
-    """Run workers in this process, until SIGTERM; what runs is finished and answered first.
+    """Run workers by themselves, until SIGTERM.
 
     \b
       headrace worker -f headrace.toml --broker nats://broker:4222
       headrace worker --model ocr --metrics 0.0.0.0:9100
 
-    Start as many as are needed, on as many machines: they share one queue for each model.
+    What runs is finished and answered before they leave. Start as many as are needed, on as many machines: they share one queue for each model.
     """
     from headrace import roles
     from headrace.settings import load

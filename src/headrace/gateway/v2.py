@@ -64,7 +64,7 @@ def handle(app: App, request: Request) -> None:
         model = view.name
         _model(app, request, view, verb)
     except Refusal as refusal:
-        app.count(model, refusal.status, refusal.code)
+        app.metrics.refusals.add(model, refusal.code)
         refuse(request, refusal)
 
 

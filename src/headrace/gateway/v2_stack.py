@@ -34,6 +34,8 @@ class Stack:
         columns = self.wanted(wanted)
         if not self._struct:
             return [_stacked(column, values) for column in columns]
+        if not all(isinstance(value, dict) for value in values):
+            raise ModelFailed("the model's output is not as declared")
         return [
             _stacked(column, [value.get(column.name, column.default) for value in values])
             for column in columns

@@ -39,6 +39,7 @@ class Gather:
         self.apart: deque[list[Held]] = deque()
         self._turn_asked = False
         self._timer: asyncio.TimerHandle | None = None
+        self._freed_at = 0.0
 
     def add(self, held: Held) -> None:
         self.waiting.append(held)
@@ -54,6 +55,13 @@ class Gather:
         if not self._turn_asked:
             self._turn_asked = True
             asyncio.get_running_loop().call_soon(self.turn)
+
+    def freed(self) -> None:
+        """A slot has become free: a wait for company counts from now, not from when the first job
+        came. Callers who wait for answers come back in a burst just after a batch; counted from
+        the job, those few who missed it would run at once and alone, and the burst after them."""
+        self._freed_at = time.time()
+        self.turn()
 
     def turn(self) -> None:
         self._turn_asked = False
@@ -91,7 +99,7 @@ class Gather:
         wait_ms, size = self.batching.max_wait_ms, len(self.waiting)
         if not wait_ms or size >= self.batching.max_size:
             return False
-        left_s = self.waiting[0].taken + wait_ms / 1000 - now
+        left_s = max(self.waiting[0].taken, self._freed_at) + wait_ms / 1000 - now
         if left_s <= 0:
             return False
         nearest = min(held.job.deadline for held in self.waiting)

@@ -117,7 +117,7 @@ class Worker:
             return
         self._fit.learn(len(batch), took_ms)
         # The next batch first: the model should not wait for our bookkeeping.
-        self._gather.turn()
+        self._gather.freed()
         failed = sum(isinstance(outcome, Problem) for outcome in outcomes)
         self.metrics.batch(
             [held.taken - held.job.published for held in batch],
