@@ -1,0 +1,1 @@
+"""Electronic know-your-customer checks: face match, face liveness, reading of documents."""
