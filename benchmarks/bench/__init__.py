@@ -1,0 +1,1 @@
+"""The parts of run.py and overload.py; standard library only."""
