@@ -49,6 +49,7 @@ def call(  # noqa: PLR0917 - the arguments are those of the command
       headrace call face-match -F left=@a.jpg -F right=@b.jpg -F threshold=0.4
       cat row.json | headrace call iris - --json
 
+    A field's VALUE is JSON where it can be, else text: id='"12"' is a text, id=12 a number.
     A refusal is printed with its code and the fields that are wrong; the exit status is 1.
     """
     deadline_s = seconds(deadline)

@@ -23,7 +23,8 @@ def gateway(
       headrace gateway -f headrace.toml --broker nats://broker:4222
       headrace gateway --listen 0.0.0.0:8101       a second one, on the same broker
 
-    It answers its open calls before it leaves. Every gateway answers for every model. Workers run by themselves: `headrace worker`.
+    It answers its open calls before it leaves. Every gateway answers for every model; workers
+    run by themselves: `headrace worker`.
     """
     from headrace import roles
     from headrace.settings import load

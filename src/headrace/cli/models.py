@@ -51,9 +51,9 @@ def show_list(found: list[ServedModel]) -> None:
             one.name,
             one.version or "-",
             readiness(one),
-            type_of(one.input) if one.input else "-",
-            type_of(one.output) if one.output else "-",
-            one.description.partition("\n")[0],
+            escaped(type_of(one.input)) if one.input else "-",
+            escaped(type_of(one.output)) if one.output else "-",
+            escaped(one.description.partition("\n")[0]),
         )
     console().print(table)
 
@@ -93,7 +93,9 @@ def show_schema(out: Console, heading: str, schema: dict[str, Any]) -> None:
     for field in fields:
         indent = "  " * field.depth
         table.add_row(
-            indent + field.name, f"[cyan]{escaped(field.type)}[/]", f"[dim]{escaped(field.note)}[/]"
+            indent + escaped(field.name),
+            f"[cyan]{escaped(field.type)}[/]",
+            f"[dim]{escaped(field.note)}[/]",
         )
     if fields:
         out.print(table)

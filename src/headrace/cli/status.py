@@ -51,7 +51,7 @@ def show(found: Status, url: str) -> None:
     for one in found.models:
         for worker in one.workers:
             if not worker.ready:
-                out.print(f"[yellow]{worker.worker}[/]: {worker.reason}", soft_wrap=True)
+                out.print(f"{worker.worker}: {worker.reason}", markup=False, soft_wrap=True)
 
 
 def row(one: ModelStatus) -> list[str]:

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from headrace.errors import Refusal
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -64,9 +66,12 @@ def _tell(error: Exception) -> int | None:
     ):
         say_error(str(error))
         return MISUSED
-    if isinstance(error, OSError | ImportError):
+    if isinstance(error, OSError | ImportError | OverflowError):  # the last: a port above 65535
         say_error(str(error))
         return MISUSED
+    if isinstance(error, Refusal):  # no broker, for one
+        say_error(error.detail)
+        return REFUSED
     return None
 
 
@@ -83,7 +88,8 @@ def tell_refusal(refusal: CallRefused) -> None:
     say_error(f"{refusal.status} {refusal.code}: {refusal.detail}")
     for place in refusal.errors:
         if place.pointer:
-            typer.echo(f"  {place.pointer}: {place.detail or place.code}", err=True)
+            said = place.detail in ("", refusal.detail)
+            typer.echo(f"  at {place.pointer}" + ("" if said else f": {place.detail}"), err=True)
     if refusal.retry_after_s:
         say_hint(f"try again in {refusal.retry_after_s:g} s")
     if refusal.request_id:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import sys
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated, Any
@@ -17,6 +18,66 @@ from headrace.cli.told import DEFAULT_FILE, File, Json, console, say_json
 
 if TYPE_CHECKING:
     from headrace.client import AsyncClient, Readiness, ServedModel
+    from headrace.house import House
+    from headrace.settings import Settings
+
+POLL_S = 0.03
+PATIENCE_S = 3.0  # without a word, then the reasons
+
+
+def up(
+    file: File = DEFAULT_FILE,
+    listen: Annotated[
+        str | None,
+        typer.Option(help="Overrides gateway.listen.", metavar="HOST:PORT", show_default=False),
+    ] = None,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", "-v", help="All logs, also at a terminal.")
+    ] = False,
+    json: Json = False,
+) -> None:
+    """Run the whole house on this machine: broker, gateways, workers.
+
+    \b
+      headrace up
+      headrace up -f examples/quickstart/headrace.toml --listen 127.0.0.1:8200
+      headrace up --json | head -1        one line when ready, for programs
+
+    \b
+    The smallest headrace.toml (the class is looked up beside it):
+      [models.iris]
+      class = "models:Iris"
+
+    Ctrl-C stops it in order, a second one at once; nothing is left behind.
+    """
+    settings = settled(file, listen)
+    level = log_level(settings.telemetry.log_level, verbose)
+    os.environ["HEADRACE_TELEMETRY__LOG_LEVEL"] = level
+    asyncio.run(serve(settings, file, level, json))
+
+
+def settled(file: str, listen: str | None) -> Settings:
+    """The settings, with a port found where 0 asks for any. What the flags say goes into the
+    environment, where the roles read it."""
+    from headrace.house import free_port
+    from headrace.settings import load
+
+    if listen:
+        os.environ["HEADRACE_GATEWAY__LISTEN"] = listen
+    settings = load(file)
+    host, _, port = settings.gateway.listen.rpartition(":")
+    return settled(file, f"{host}:{free_port()}") if port == "0" else settings
+
+
+def log_level(configured: str, verbose: bool) -> str:
+    """At a terminal the table tells what `info` would; whoever asked for a level has it."""
+    if verbose and configured != "debug":
+        return "info"
+    return "warning" if configured == "info" and sys.stderr.isatty() else configured
+
+
+async def serve(settings: Settings, file: str, level: str, json: bool) -> None:
+    """Raises SettingsError."""
     from headrace.house import House
     from headrace.lifecycle import Stop
     from headrace.telemetry import logs

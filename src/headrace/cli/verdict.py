@@ -58,7 +58,7 @@ def told(error: BaseException) -> str:
     """What was raised, and the last place in the author's own code."""
     words = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
     if isinstance(error, Refusal):
-        return problem_words(error.problem())
+        return f"{type(error).__name__} {problem_words(error.problem())}"
     frames = traceback.extract_tb(error.__traceback__)
     authors = [f for f in frames if "site-packages" not in f.filename and not _ours(f.filename)]
     if isinstance(error, SyntaxError) or not authors:
@@ -87,4 +87,6 @@ def short(value: Any, most: int = 80) -> str:
 
 
 def milliseconds(seconds: float) -> str:
-    return f"{seconds:.1f} s" if seconds >= 1 else f"{seconds * 1000:.1f} ms"
+    if seconds >= 1:
+        return f"{seconds:.1f} s"
+    return f"{seconds * 1000:.1f} ms" if seconds >= 0.0001 else "less than 0.1 ms"

@@ -29,11 +29,17 @@ def worker(
       headrace worker -f headrace.toml --broker nats://broker:4222
       headrace worker --model ocr --metrics 0.0.0.0:9100
 
-    What runs is finished and answered before they leave. Start as many as are needed, on as many machines: they share one queue for each model.
+    What runs is finished and answered before they leave. Start as many as are needed, on as many
+    machines: they share one queue for each model.
     """
     from headrace import roles
     from headrace.settings import load
 
     settings = load(file, flags={"broker.url": broker})
     models = list(model or settings.models)
+    if metrics and len(models) > 1 and not metrics.endswith(":0"):
+        raise typer.BadParameter(
+            f"{len(models)} models cannot share {metrics}: name one --model, or use port 0",
+            param_hint="--metrics",
+        )
     roles.run("worker", settings, roles.run_worker(settings, models, metrics))
