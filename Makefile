@@ -13,13 +13,13 @@ help:  ## List what there is
 # A lock file is installed whole, with hashes; the stamp is as new as the lock it stands for.
 $(VENV)/.stamp: requirements/dev.lock pyproject.toml
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.lock
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements/dev.lock
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
 
 $(RUN_VENV)/.stamp: requirements/run.lock pyproject.toml
 	$(PYTHON) -m venv $(RUN_VENV)
-	$(RUN_VENV)/bin/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/run.lock
+	$(RUN_VENV)/bin/pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements/run.lock
 	$(RUN_VENV)/bin/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
 
@@ -50,9 +50,14 @@ bench: $(VENV)/.stamp  ## Headrace beside its peers: builds a venv for each, nee
 docs: $(VENV)/.stamp  ## The tests of the documentation alone
 	$(BIN)/pytest tests/docs
 
+LOCK := $(BIN)/uv pip compile --quiet --generate-hashes --no-emit-index-url --no-header \
+	--python-version 3.11 --override requirements/override.txt --custom-compile-command "make lock"
+
 lock: $(VENV)/.stamp  ## Resolve the lock files again
-	cd requirements && ../$(BIN)/uv pip compile --quiet --generate-hashes --no-emit-index-url --no-header --python-version 3.11 -o run.lock run.in
-	cd requirements && ../$(BIN)/uv pip compile --quiet --generate-hashes --no-emit-index-url --no-header --python-version 3.11 -o dev.lock dev.in
+	$(LOCK) -o requirements/run.lock pyproject.toml --extra arrays --extra images --extra onnx \
+		requirements/build.in examples/ekyc/requirements.in
+	$(LOCK) -o requirements/dev.lock pyproject.toml --all-extras requirements/build.in \
+		requirements/dev.in examples/ekyc/requirements.in
 
 clean:  ## Remove what was built
 	rm -rf $(VENV) $(RUN_VENV) .mypy_cache .ruff_cache .pytest_cache

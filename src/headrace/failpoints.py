@@ -30,6 +30,11 @@ _armed = _parse(os.environ.get("HEADRACE_FAILPOINTS", ""))
 _passed: dict[str, int] = {}
 
 
+def armed(name: str) -> bool:
+    """For a place that a plain call cannot mark: where something must happen first."""
+    return name in _armed
+
+
 def failpoint(name: str) -> None:
     if not _armed or name not in _armed:
         return

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import re
 import shutil
 import signal
 import socket
@@ -17,6 +18,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import structlog
@@ -29,6 +31,7 @@ log = structlog.get_logger("headrace.house")
 RESTART_WAIT_S = (0.0, 0.2, 1.0, 3.0)
 STEADY_S = 10.0  # a role that lived this long starts again at once
 GRACE_S = 35.0
+MEMORY = Path("/dev/shm")  # noqa: S108 - what is made there is named by mkdtemp, ours alone
 #: nats-server makes much short-lived garbage: collecting it less often costs some 20 MB and saves
 #: a tenth of its time on a call's way (benchmarks/RESULTS.md).
 NATS_ENVIRONMENT = {"GOGC": "400"}
@@ -51,7 +54,7 @@ class Role:
             stdin=subprocess.DEVNULL,
             # Of its own session: Ctrl-C comes to the house, which stops the roles in order.
             start_new_session=True,
-            preexec_fn=_die_with_house,  # noqa: PLW1509 - the house has one thread
+            preexec_fn=partial(die_with_parent, signal.SIGTERM, os.getpid()),  # noqa: PLW1509
         )
 
     def restart_wait_s(self) -> float:
@@ -64,10 +67,6 @@ class Role:
         return self.process is not None and self.process.poll() is None
 
 
-def _die_with_house() -> None:
-    die_with_parent(signal.SIGTERM)
-
-
 class House:
     """Starts, watches and stops the roles of one settings file."""
 
@@ -76,7 +75,7 @@ class House:
         if not settings.models:
             raise SettingsError(f"{path}: no [models.NAME]: a house needs a model to serve")
         self.settings, self._path = settings, str(Path(path).resolve())
-        self._folder = tempfile.mkdtemp(prefix=f"headrace-{settings.house.name}-")
+        self._folder = ""  # made by `open`
         self.broker: Role | None = None
         self.gateways: list[Role] = []
         self.workers: list[Role] = []
@@ -88,7 +87,7 @@ class House:
         environment = {"HEADRACE_OBJECTS__URL": objects}
         if not self.settings.broker.url:
             port = free_port()
-            self.broker = Role("broker", _nats_command(port, self._folder), NATS_ENVIRONMENT)
+            self.broker = Role("broker", nats_command(port, self._folder), NATS_ENVIRONMENT)
             environment["HEADRACE_BROKER__URL"] = f"nats://127.0.0.1:{port}"
         return environment
 
@@ -96,7 +95,15 @@ class House:
         """Starts everything; does not wait for readiness. Raises SettingsError where an address is
         taken or the broker's server is not installed."""
         check_free(self.settings.gateway.listen)
-        environment = self._environment()
+        name = self.settings.house.name
+        sweep(name)
+        # With our pid: whoever opens a house of this name later sees whether we still live.
+        self._folder = tempfile.mkdtemp(prefix=f"headrace-{name}-{os.getpid()}-")
+        try:
+            environment = self._environment()
+        except SettingsError:
+            self._remove_folders()
+            raise
         self.environment = environment
         python = [sys.executable, "-m", "headrace.roles"]
         for number in range(self.settings.gateway.count):
@@ -152,18 +159,40 @@ class House:
             for role in roles:
                 told(role.name)
             await asyncio.gather(*(end(r.process, GRACE_S, hurry) for r in roles if r.process))
-        shutil.rmtree(self._folder, ignore_errors=True)
-        if not self.settings.objects.url:
-            shutil.rmtree(_memory_folder(self._folder), ignore_errors=True)
+        self._remove_folders()
+
+    def _remove_folders(self) -> None:
+        if self._folder:  # else it was never opened, and "" would be the working directory
+            for folder in (Path(self._folder), _memory_folder(self._folder)):
+                shutil.rmtree(folder, ignore_errors=True)
+
+
+def sweep(name: str) -> None:
+    """Removes what houses of this name left behind that were killed by SIGKILL."""
+    for place in (Path(tempfile.gettempdir()), MEMORY):
+        for folder in place.glob(f"headrace-{name}-*"):
+            found = re.fullmatch(rf"headrace-{name}-(\d+)-[a-z0-9_]+", folder.name)
+            if found and not _lives(int(found[1])):
+                log.info("swept", folder=str(folder))
+                shutil.rmtree(folder, ignore_errors=True)
+
+
+def _lives(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass  # somebody else's
+    return True
 
 
 def _memory_folder(folder: str) -> Path:
     """Where sync bodies pass by reference: in memory where the machine has a tmpfs for it."""
-    memory = Path("/dev/shm")  # noqa: S108 - made by mkdtemp, ours alone
-    return memory / Path(folder).name if memory.is_dir() else Path(folder) / "objects"
+    return MEMORY / Path(folder).name if MEMORY.is_dir() else Path(folder) / "objects"
 
 
-def _nats_command(port: int, folder: str) -> list[str]:
+def nats_command(port: int, folder: str) -> list[str]:
     beside = Path(sys.executable).parent / "nats-server"
     program = str(beside) if beside.exists() else shutil.which("nats-server")
     if program is None:

@@ -42,8 +42,11 @@ BODY_RATE = 1_000  # bytes a second that an upload must average beside BODY_WAIT
 IDLE_WAIT_S = 75.0  # a kept-alive connection without a request
 WRITE_WAIT_S = 60.0  # for a client to take what waits to be written
 LINGER_S = 2.0  # what a refused client still sends is thrown away, so that it can read the answer
+LINGER_BYTES = 32_000_000
+MAX_UPGRADES = 8  # offers of one on a connection
+DRAIN_IDLE_S = 0.2  # connections without a request are kept for so long when we leave
 WRITE_HIGH = 1 << 20
-MAX_OVERHEAD = 8  # bytes on the wire for one of the body: 1-byte chunks take 6
+MAX_OVERHEAD = 2  # bytes on the wire for one of the body, beyond MAX_HEAD: 5-byte chunks
 FOLD_PARTS = 256  # so many pieces of a body become one buffer: a small `bytes` costs 33 more
 
 REASONS = {
@@ -68,6 +71,7 @@ class _StatusLines(dict[int, bytes]):
 _STATUS_LINES = _StatusLines(
     {status: b"HTTP/1.1 %d %b\r\n" % (status, reason) for status, reason in REASONS.items()}
 )
+_OF_AN_UPGRADE = (b"connection", b"upgrade", b"http2-settings")
 #: headers that a request may not have twice, because two readers may choose differently
 _ONCE = frozenset({b"content-length", b"host", b"content-type", b"transfer-encoding"})
 
@@ -76,8 +80,8 @@ class Request:
     """One request, whole. `answer` may be called once, now or later, from the loop's thread."""
 
     __slots__ = (
-        "_connection", "_parts", "answered", "body", "headers", "id", "keep_alive", "method", "on_gone",
-        "path", "query", "received", "refusal", "started",
+        "_connection", "_parts", "answered", "body", "headers", "id", "keep_alive", "method",
+        "on_gone", "path", "query", "received", "refusal", "started",
     )  # fmt: skip
 
     def __init__(self, connection: Connection, started: float) -> None:
@@ -139,6 +143,8 @@ class HttpServer:
         self.draining = True
         if self._server:
             self._server.close()
+        if self.connections:  # a request may be on its way: its answer says that it was the last
+            await asyncio.sleep(min(DRAIN_IDLE_S, grace_s))
         for connection in list(self.connections):
             connection.close_if_idle()
         loop = asyncio.get_running_loop()
@@ -181,6 +187,9 @@ class Connection(asyncio.Protocol):
         self._last_read = 0.0
         self._closing = False  # nothing more is read
         self._refused = False  # ... because what was sent could not be
+        self._upgrading: Request | None = None
+        self._upgrades = 0
+        self._thrown = 0
         self._end = float("inf")  # the latest time for the connection to go
         self._paused_writing = False
         self._paused_at = 0.0
@@ -196,9 +205,14 @@ class Connection(asyncio.Protocol):
     def connection_lost(self, error: Exception | None) -> None:
         self.transport = None
         self._server.connections.discard(self)
+        self._give_up()
+
+    def _give_up(self) -> None:
+        """What is not yet answered never is."""
         for request in self._open:
             if request.on_gone and not request.answered:
                 request.on_gone()
+            request.answered = True
         self._open.clear()
         self._answers.clear()
 
@@ -221,14 +235,11 @@ class Connection(asyncio.Protocol):
             self._close()
 
     def _close(self) -> None:
-        """What is written is still sent, for a while; what is not yet answered never is."""
+        """What is written is still sent, for a while."""
         if self._end < float("inf"):
             return
         self._closing = True
-        for request in self._open:
-            request.answered = True
-        self._open.clear()
-        self._answers.clear()
+        self._give_up()
         if self.transport is None:
             return
         if self._refused and self.transport.can_write_eof():
@@ -271,6 +282,7 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         if self._closing:
+            self._throw_away(data)
             return
         self._last_read = self._loop.time()
         if self._reading_body:
@@ -279,20 +291,43 @@ class Connection(asyncio.Protocol):
             self._head_size += len(data)
         try:
             self._parser.feed_data(data)
-        except httptools.HttpParserUpgrade:
-            self._close_after_last()  # none is offered: the request is answered as it is
+        except httptools.HttpParserUpgrade as error:
+            self._read_again(data[error.args[0] :])
         except httptools.HttpParserError as error:
             self._refuse(_why(error))
         else:
             if self._reading is not None:
                 self._check_sizes()
 
-    def _close_after_last(self) -> None:
-        self._closing = True
-        if self._open:
-            self._open[-1].keep_alive = False
-        else:
-            self._close()
+    def _throw_away(self, data: bytes) -> None:
+        self._thrown += len(data)
+        if self._thrown > LINGER_BYTES:
+            self.abort()
+
+    def _read_again(self, rest: bytes) -> None:
+        """No upgrade is made here, but clients (Java's, by default) send whole requests that offer
+        one. llhttp stops behind their headers: they are given to a new parser, the offer left out.
+        """
+        request, self._upgrading = self._upgrading, None
+        self._upgrades += 1
+        if request is None:  # CONNECT: nothing is read behind it
+            self._closing = True
+            if self._open:
+                self._open[-1].keep_alive = False
+            else:
+                self._close()
+            return
+        if self._upgrades > MAX_UPGRADES:
+            self._refuse(BadRequest("no upgrade is offered here", code="bad-request-framing"))
+            return
+        query = b"?" + request.query if request.query else b""
+        lines = [b"%b %b%b HTTP/1.1" % (request.method, request.path, query)]
+        headers = request.headers
+        lines += [b"%b: %b" % each for each in headers.items() if each[0] not in _OF_AN_UPGRADE]
+        if not request.keep_alive:
+            lines.append(b"Connection: close")
+        self._parser = httptools.HttpRequestParser(self)
+        self.data_received(b"\r\n".join(lines) + b"\r\n\r\n" + rest)
 
     def _check_sizes(self) -> None:
         """Of a request that has come in part. The URL's and the body's are checked as they come."""
@@ -361,6 +396,11 @@ class Connection(asyncio.Protocol):
     def _check_version(self, request: Request) -> None:
         """llhttp also knows 0.9 and 2.0, which nothing that speaks them would send here."""
         version = self._parser.get_http_version()
+        if self._parser.should_upgrade():
+            if request.method == b"CONNECT":
+                raise MethodUnknown("this is no proxy")
+            self._open.pop()
+            self._upgrading, self._reading = request, None
         if version == "1.0":
             request.keep_alive = False
             if b"transfer-encoding" in request.headers:
@@ -370,7 +410,8 @@ class Connection(asyncio.Protocol):
 
     def _continue(self, request: Request) -> None:
         # Behind another answer it would be taken for that request's; the client sends anyway.
-        if self.transport and self._open[0] is request and self._parser.get_http_version() == "1.1":
+        first = self._open and self._open[0] is request
+        if self.transport and first and self._parser.get_http_version() == "1.1":
             self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
     def on_body(self, body: bytes) -> None:
@@ -387,9 +428,10 @@ class Connection(asyncio.Protocol):
 
     def on_message_complete(self) -> None:
         request = self._reading
-        assert request is not None
         self._reading = None
         self._reading_body = False
+        if request is None:
+            return  # it will be read again
         parts = request._parts
         request.body = bytes(parts[0]) if len(parts) == 1 else b"".join(parts)
         request._parts = []

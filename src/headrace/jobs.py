@@ -1,6 +1,6 @@
 """What travels: a job from a gateway to a worker, an outcome back.
 
-    gateway --Job--> broker --> worker --Returned [Outcome, ...]--> gateway
+    gateway --parcel [Job, ...]--> broker --> worker --Returned [Outcome, ...]--> gateway
 
 Both are array-like msgpack structs: 0.5 us to write, no field names on the wire. Times are Unix
 seconds (float); durations are milliseconds and say so in their names.
@@ -64,6 +64,7 @@ class Returned(msgspec.Struct, array_like=True, frozen=True):
     """One reply message: every outcome of one batch that belongs to one gateway.
 
     `sent` is the Unix time at which the worker sent it: what it waits then is the reply side's.
+    Where `ref` names an object, that holds the whole message; here are the outcomes without bodies.
     """
 
     model: str
@@ -71,10 +72,13 @@ class Returned(msgspec.Struct, array_like=True, frozen=True):
     worker: str
     sent: float
     outcomes: list[Outcome]
+    ref: str = ""
 
 
-job_bytes = msgspec.msgpack.Encoder().encode
-read_job = msgspec.msgpack.Decoder(Job).decode
+#: A parcel is the jobs for one model that a door publishes as one message, because they arrived in
+#: the same turn of its loop.
+parcel_bytes = msgspec.msgpack.Encoder().encode
+read_parcel = msgspec.msgpack.Decoder(list[Job]).decode
 cancel_bytes = msgspec.msgpack.Encoder().encode
 read_cancel = msgspec.msgpack.Decoder(Cancel).decode
 returned_bytes = msgspec.msgpack.Encoder().encode

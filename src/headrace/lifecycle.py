@@ -14,12 +14,15 @@ from collections.abc import Callable
 PR_SET_PDEATHSIG = 1
 
 
-def die_with_parent(how: int = signal.SIGKILL) -> None:
-    """The kernel signals this process when its parent is gone, even by SIGKILL (Linux)."""
+def die_with_parent(how: int = signal.SIGKILL, parent: int = 0) -> None:
+    """The kernel signals this process when its parent is gone, even by SIGKILL (Linux).
+
+    `parent`: its pid, where known, to see whether it was gone before we asked. Not by a parent of
+    1: in a container that is the house, or a supervisor, and alive."""
     if sys.platform != "linux":
         return
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, how)
-    if os.getppid() == 1:  # gone before we asked
+    if parent and os.getppid() != parent:
         os.kill(os.getpid(), how)
 
 

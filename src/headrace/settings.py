@@ -21,6 +21,9 @@ from msgspec import Meta
 PREFIX = "HEADRACE_"
 
 Address = Annotated[str, Meta(pattern=r"^[^:\s]+:\d{1,5}$", description="host:port")]
+AddressOrNone = Annotated[
+    str, Meta(pattern=r"^([^:\s]+:\d{1,5})?$", description="host:port or none")
+]
 Name = Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")]
 Positive = Annotated[int, Meta(ge=1)]
 Seconds = Annotated[float, Meta(gt=0)]
@@ -45,7 +48,7 @@ class GatewaySettings(_Section, frozen=True):
     #: Where HTTP is served.
     listen: Address = "127.0.0.1:8100"
     #: Where Open Inference Protocol gRPC is served; "" for not at all.
-    grpc: Address | Annotated[str, Meta(max_length=0)] = ""
+    grpc: AddressOrNone = ""
     #: Gateway processes, on one port (SO_REUSEPORT).
     count: Positive = 1
     #: The largest body taken; above it 413.

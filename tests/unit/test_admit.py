@@ -48,7 +48,7 @@ def test_an_unknown_pace_lets_in():
 
 loads = st.builds(
     Load, st.just(True), st.just(""), st.integers(0, 2000), st.integers(0, 2000),
-    st.floats(0.1, 1e5), st.just(10_000),
+    st.floats(0.1, 1e5), st.just(10_000), st.floats(0, 60), st.floats(0, 60), st.integers(1, 256),
 )  # fmt: skip
 
 

@@ -6,9 +6,9 @@ import time
 import pytest
 
 from headrace.broker.memory import MemoryBroker
-from headrace.dispatch import Dispatch
+from headrace.dispatch import PARCEL_BYTES, Dispatch, parcels
 from headrace.errors import DeadlineExceeded, Refusal
-from headrace.jobs import Form, Outcome, Returned, read_job, returned_bytes
+from headrace.jobs import Form, Job, Outcome, Returned, read_parcel, returned_bytes
 from headrace.objects.memory import MemoryObjects
 
 
@@ -80,7 +80,9 @@ async def test_a_queue_that_is_not_there_refuses(door):
     dispatch, _, _ = door
     ends = Ends()
     start(dispatch, ends)
-    assert [(o.status, o.code) for o in ends.seen] == [(503, "model-not-ready")]
+    start(dispatch, ends)
+    await asyncio.sleep(0)
+    assert [(o.status, o.code) for o in ends.seen] == [(503, "model-not-ready")] * 2
     assert dispatch.waiting == {}
 
 
@@ -90,7 +92,7 @@ async def test_large_bodies_go_by_reference_and_are_removed(door):
     ends = Ends()
     number = start(dispatch, ends, body=b"y" * 101)
     [delivery] = await take(broker)
-    job = read_job(delivery.data)
+    [job] = read_parcel(delivery.data)
     assert job.body == b"" and await objects.get(job.ref) == b"y" * 101
     reply(broker, dispatch, number)
     await asyncio.sleep(0.02)
@@ -98,12 +100,32 @@ async def test_large_bodies_go_by_reference_and_are_removed(door):
     assert await objects.names() == []
 
 
+async def test_jobs_of_one_turn_travel_in_parcels_no_larger_than_a_batch(door):
+    dispatch, broker, _ = door
+    await broker.ensure("m")
+    dispatch.parcel_sizes["m"] = 4
+    ids = [start(dispatch, Ends()) for _ in range(10)]
+    deliveries = await take(broker)
+    sizes = [[job.id for job in read_parcel(d.data)] for d in deliveries]
+    assert sizes == [ids[:4], ids[4:8], ids[8:]]
+
+
+def test_a_parcel_is_closed_when_it_is_heavy():
+    def job(number, size):
+        return Job(number, "g", "r", 0.0, 0.0, Form.JSON, b"x" * size)
+
+    jobs = [job(1, 10), job(2, PARCEL_BYTES), job(3, 10), job(4, 10)]
+    assert [[j.id for j in parcel] for parcel in parcels(jobs, 100)] == [[1, 2], [3, 4]]
+    assert [[j.id for j in parcel] for parcel in parcels(jobs, 1)] == [[1], [2], [3], [4]]
+    assert list(parcels([], 5)) == []
+
+
 async def test_at_the_limit_a_body_is_inline(door):
     dispatch, broker, objects = door
     await broker.ensure("m")
     start(dispatch, Ends(), body=b"y" * 100)
     [delivery] = await take(broker)
-    assert read_job(delivery.data).body == b"y" * 100
+    assert read_parcel(delivery.data)[0].body == b"y" * 100
     assert await objects.names() == []
 
 

@@ -115,8 +115,8 @@ async def test_a_near_deadline_ends_the_wait():
 
 @pytest.mark.parametrize("left_s", [-1.0, 0.0, 0.02])
 async def test_what_cannot_be_answered_in_time_never_reaches_the_model(left_s):
-    bench = Bench()
-    bench.fit.learn(1, 100.0)  # half of a run of one is the least it would take
+    bench = Bench(max_size=1)  # so that others wait behind it
+    bench.fit.learn(1, 100.0)
     late = FakeHeld(1, FakeJob(time.time() + left_s))
     bench.gather.add(late)
     bench.add(2)

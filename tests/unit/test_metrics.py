@@ -37,7 +37,7 @@ def test_a_worker_counts_its_batches():
     metrics = WorkerMetrics("m")
     metrics.batch([0.001, 0.002], [0.0, 0.0], 0.005, failed=1)
     metrics.expired()
-    metrics.redelivered()
+    metrics.redelivered(1)
     found = samples(metrics.all())
     assert found["headrace_worker_jobs_total", (("end", "answered"), ("model", "m"))] == 1
     assert found["headrace_worker_jobs_total", (("end", "failed"), ("model", "m"))] == 1

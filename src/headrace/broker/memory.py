@@ -150,12 +150,12 @@ class MemoryBroker:
     async def ensure(self, model: str) -> None:
         self._hub.queues.setdefault(model, _Queue(self._ack_wait_s, self._bound))
 
-    def publish(self, model: str, job: bytes, refused: OnRefused, number: int = 0) -> None:
+    def publish(self, model: str, job: bytes, refused: OnRefused) -> None:
         queue = self._hub.queues.get(model)
         if queue is None:
-            refused(number, Unavailable(f"no queue for model {model!r}", code="model-not-ready"))
+            refused(Unavailable(f"no queue for model {model!r}", code="model-not-ready"))
         elif not queue.put(job):
-            refused(number, Unavailable("the queue is full", code="queue-full"))
+            refused(Unavailable("the queue is full", code="queue-full"))
 
     async def take(self, model: str, on_job: Callable[[Delivery], None]) -> _Intake:
         await self.ensure(model)

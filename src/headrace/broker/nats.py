@@ -20,7 +20,7 @@ from headrace.broker.nats_wire import Wire
 from headrace.broker.port import ACK_WAIT_S, QUEUE_BOUND, Delivery, Depth, OnMessage, OnRefused
 from headrace.errors import Unavailable
 
-PULL_EXPIRES_S = 30.0
+PULL_EXPIRES_S = 5.0  # a stopped worker is given jobs for no longer than this
 PUBLISH_RETRY_S = 1.0  # no ack for this long: publish again
 PUBLISH_TRIES = 5
 CONSUMER = "workers"
@@ -35,12 +35,11 @@ class _Unacked(NamedTuple):
     subject: bytes
     job: bytes
     refused: OnRefused
-    number: int  # the publisher's own
     at: float
     tries: int = 1
 
     def refuse(self, detail: str, code: str) -> None:
-        self.refused(self.number, Unavailable(detail, code=code))
+        self.refused(Unavailable(detail, code=code))
 
 
 class NatsBroker:
@@ -60,7 +59,8 @@ class NatsBroker:
         self._ack_inbox_size = len(self._ack_inbox)
         self._unacked: dict[int, _Unacked] = {}
         self._numbers = itertools.count(1)
-        self._ensured: set[str] = set()
+        self._restoring = 0  # connections after the first
+        self._remade = True  # False from a reconnection until the queues are there again
         self._subjects: dict[str, bytes] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._again: list[Callable[[], None]] = []
@@ -128,7 +128,6 @@ class NatsBroker:
                 },
             },
         )
-        self._ensured.add(model)
 
     async def _api(self, verb: str, body: dict[str, Any]) -> dict[str, Any]:
         payload = await self._wire.request(b"$JS.API." + verb.encode(), json.dumps(body).encode())
@@ -141,11 +140,26 @@ class NatsBroker:
         return answer
 
     def _restore(self) -> None:
-        self._spawn(self._restore_queues())
+        """The connection is back. The streams may be gone (they are in memory), and with them every
+        job: the queues of all models that this side knows are made again, whether it takes from
+        them or publishes to them, before anybody is told to publish again."""
+        self._unacked.clear()  # whoever published these does it again when told
+        self._restoring += 1
+        self._remade = False
+        self._spawn(self._restore_queues(self._restoring))
 
-    async def _restore_queues(self) -> None:
-        for model in self._ensured:
-            await self.ensure(model)
+    async def _restore_queues(self, life: int) -> None:
+        while self._restoring == life:  # else the connection was lost again meanwhile
+            try:
+                for model in list(self._subjects):
+                    await self.ensure(model)
+            except Unavailable:  # a server that takes connections before its JetStream is up
+                await asyncio.sleep(0.1)
+            else:
+                break
+        else:
+            return
+        self._remade = True
         for tell in self._again:
             tell()
 
@@ -154,9 +168,9 @@ class NatsBroker:
 
     # -- publishing ----------------------------------------------------------------------------
 
-    def publish(self, model: str, job: bytes, refused: OnRefused, number: int = 0) -> None:
+    def publish(self, model: str, job: bytes, refused: OnRefused) -> None:
         subject = self._subjects.get(model) or self._subject(model)
-        self._publish(_Unacked(subject, job, refused, number, self._wire.now()))
+        self._publish(_Unacked(subject, job, refused, self._wire.now()))
 
     def _publish(self, unacked: _Unacked) -> None:
         ack_number = next(self._numbers)
@@ -169,7 +183,7 @@ class NatsBroker:
             return
         if any(sign in payload for sign in _FULL):
             unacked.refuse("the queue is full", "queue-full")
-        else:  # "no responders": the broker is up, the stream is not there
+        elif self._remade:  # "no responders": the broker is up, the stream is not there
             unacked.refuse("the model has no queue yet", "model-not-ready")
 
     async def _sweep(self) -> None:
@@ -177,11 +191,11 @@ class NatsBroker:
         while True:
             await asyncio.sleep(PUBLISH_RETRY_S / 2)
             now = self._wire.now()
-            late = list(
-                itertools.takewhile(
-                    lambda entry: entry[1].at <= now - PUBLISH_RETRY_S, self._unacked.items()
-                )
-            )
+            late = []
+            for ack_number, unacked in self._unacked.items():
+                if unacked.at > now - PUBLISH_RETRY_S:
+                    break
+                late.append((ack_number, unacked))
             for ack_number, unacked in late:
                 del self._unacked[ack_number]
                 if unacked.tries < PUBLISH_TRIES:
@@ -224,6 +238,7 @@ class NatsIntake:
         self._next = f"$JS.API.CONSUMER.MSG.NEXT.{stream}.{CONSUMER}".encode()
         self._inbox = wire._inbox.replace(b"_INBOX.", b"_HRJOB.") + b"." + stream.encode()
         self._first = f"$JS.ACK.{stream}.{CONSUMER}.1.".encode()  # of a first delivery
+        self._life = _Life(wire)
         self._credit = 0
         self._wanted = 0
         self._expires_at = 0.0
@@ -255,7 +270,7 @@ class NatsIntake:
             self._on_status(headers)
             return
         self._credit -= 1
-        delivery = NatsDelivery(self._wire, reply, payload, self._first)
+        delivery = NatsDelivery(self._life, reply, payload, self._first)
         if self._open:
             self._on_job(delivery)
         else:
@@ -282,6 +297,9 @@ class NatsIntake:
             self.want(self._wanted)
 
     def restored(self) -> None:
+        # A new stream counts from 1 again: an ack of the old one's would hit another's job.
+        self._life.end()
+        self._life = _Life(self._wire)
         self._credit = 0
         self.want(self._wanted)
 
@@ -297,19 +315,29 @@ class NatsIntake:
         self._wire.forget(self._sid)
 
 
-class NatsDelivery:
-    __slots__ = ("_reply", "_wire", "attempt", "data")
+class _Life:
+    """One connection's time: what was delivered in it can be settled in it alone."""
 
-    def __init__(self, wire: Wire, reply: bytes, data: bytes, first: bytes) -> None:
-        self._wire, self._reply, self.data = wire, reply, data
+    def __init__(self, wire: Wire) -> None:
+        self.publish = wire.publish
+
+    def end(self) -> None:
+        self.publish = lambda *_: None
+
+
+class NatsDelivery:
+    __slots__ = ("_life", "_reply", "attempt", "data")
+
+    def __init__(self, life: _Life, reply: bytes, data: bytes, first: bytes) -> None:
+        self._life, self._reply, self.data = life, reply, data
         # $JS.ACK.<stream>.<consumer>.<delivered>.<stream seq>.<consumer seq>.<time>.<pending>
         self.attempt = 1 if reply.startswith(first) else int(reply.split(b".")[4])
 
     def ack(self) -> None:
-        self._wire.publish(self._reply, b"")  # an empty message is +ACK
+        self._life.publish(self._reply, b"")  # an empty message is +ACK
 
     def hold(self) -> None:
-        self._wire.publish(self._reply, b"+WPI")
+        self._life.publish(self._reply, b"+WPI")
 
     def give_back(self) -> None:
-        self._wire.publish(self._reply, b"-NAK")
+        self._life.publish(self._reply, b"-NAK")

@@ -114,6 +114,7 @@ class Wire(asyncio.Protocol):
             transport.abort()
             raise
         self._transport = transport
+        self._flush()  # what was said since the greeting (a PONG, a new subscription)
 
     def _hello(self, info: dict[str, Any]) -> bytes:
         self.max_payload = info.get("max_payload", self.max_payload)
@@ -135,6 +136,7 @@ class Wire(asyncio.Protocol):
         self._rest, self._need = b"", 0
         self._greeting = transport
         self._pongs.clear()
+        self._out.clear()  # was meant for the connection before
 
     def connection_lost(self, error: Exception | None) -> None:
         was_up, self._transport = self._transport is not None, None
@@ -148,7 +150,6 @@ class Wire(asyncio.Protocol):
             self._reconnecting = asyncio.ensure_future(self._reconnect())
 
     async def _reconnect(self) -> None:
-        self._out.clear()
         for number, url in enumerate(itertools.cycle(self._servers)):
             try:
                 await self._connect(url)

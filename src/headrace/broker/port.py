@@ -15,8 +15,7 @@ from typing import NamedTuple, Protocol
 
 from headrace.errors import Refusal
 
-#: the publisher's own number for the job, and why it was not taken
-OnRefused = Callable[[int, Refusal], None]
+OnRefused = Callable[[Refusal], None]
 OnMessage = Callable[[bytes], None]
 
 ACK_WAIT_S = 3.0  # a dead worker's jobs are back within it; its holder says `hold` at a third
@@ -69,9 +68,9 @@ class Broker(Protocol):
     async def ensure(self, model: str) -> None:
         """Make the model's queue, if it is not there."""
 
-    def publish(self, model: str, job: bytes, refused: OnRefused, number: int = 0) -> None:
-        """Put a job on the model's queue. Returns at once; `refused(number, why)` is called if the
-        broker does not take it (full, gone, no such queue). Silence means that it was taken."""
+    def publish(self, model: str, job: bytes, refused: OnRefused) -> None:
+        """Put a job on the model's queue. Returns at once; `refused` is called if the broker does
+        not take it (full, gone, no such queue). Silence means that it was taken."""
 
     async def take(self, model: str, on_job: Callable[[Delivery], None]) -> Intake:
         """Start pulling. Nothing comes before the first `want`."""

@@ -178,7 +178,12 @@ class App:
         if not request.id:  # refused before its headers were read
             request.id = f"{self._prefix}-{next(self._numbers):x}"
         self.metrics.refusals.add("", refusal.code)
-        answer_refusal(request, refusal)
+        if request.path.startswith(b"/v2"):
+            from headrace.gateway import v2
+
+            v2.refuse(request, refusal)  # its clients look for one member more
+        else:
+            answer_refusal(request, refusal)
 
     def view(self, name: bytes) -> ModelView:
         """Raises NotFound."""
@@ -226,6 +231,9 @@ class App:
             self.snapshot.elsewhere(view.name),
             view.per_second,
             self.settings.max_outstanding,
+            view.fixed_s,
+            view.item_s,
+            view.max_size,
         )
         ticket = admit(load, deadline, now)
         if isinstance(ticket, Refusal):

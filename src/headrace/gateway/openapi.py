@@ -137,7 +137,7 @@ def _bodies(card: Card) -> Node:
     if images.SCHEMA_KEY in root:
         content["multipart/form-data"] = _form(card, {"properties": {"image": root}})
         content |= {media_type: {} for media_type in images.MEDIA_TYPES}
-    elif any(_is_binary(resolved(n, card.input)) for n in root.get("properties", {}).values()):
+    elif any(_is_binary(_plain(n, card.input)) for n in root.get("properties", {}).values()):
         content["multipart/form-data"] = _form(card, root)
     return content
 
@@ -147,7 +147,7 @@ def _form(card: Card, root: Node) -> Node:
     names = {name: f"{card.name}.{_component(name)}" for name in card.input.get("$defs", {})}
     properties, encoding = {}, {}
     for name, node in root["properties"].items():
-        plain = resolved(node, card.input)
+        plain = _plain(node, card.input)
         if images.SCHEMA_KEY in plain:
             properties[name] = {"contentMediaType": "image/*"}
             encoding[name] = {"contentType": ", ".join(images.MEDIA_TYPES)}
@@ -158,6 +158,13 @@ def _form(card: Card, root: Node) -> Node:
     required = root.get("required", list(properties) if len(properties) == 1 else [])
     schema = {"type": "object", "properties": properties, "required": required}
     return {"schema": schema, "encoding": encoding} if encoding else {"schema": schema}
+
+
+def _plain(node: Node, schema: Node) -> Node:
+    """A node resolved, and without the null of an optional one: a form leaves the part out."""
+    node = resolved(node, schema)
+    real = [option for option in node.get("anyOf", ()) if option.get("type") != "null"]
+    return resolved(real[0], schema) if len(real) == 1 else node
 
 
 def _is_binary(node: Node) -> bool:

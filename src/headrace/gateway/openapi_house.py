@@ -111,7 +111,8 @@ def components() -> Node:
             "Problem": PROBLEM, "FieldError": FIELD_ERROR, "Timings": TIMINGS, "Model": MODEL,
             "House": HOUSE, "Readiness": READINESS, "Live": record({"live": FLAG}),
             "V2Tensor": V2_TENSOR, "V2Input": V2_INPUT, "V2Output": V2_OUTPUT,
-            "V2Metadata": V2_METADATA, "V2Error": record({"error": TEXT}),
+            "V2Metadata": V2_METADATA, "V2Server": V2_SERVER,
+            "V2Readiness": record({"ready": FLAG}, {"name": TEXT}),
         },
         "headers": HEADERS,
         "parameters": PARAMETERS,
@@ -149,6 +150,7 @@ PROBLEM = record(
     {
         "errors": array(ref("schemas", "FieldError")),
         "retry_after_s": {"type": "integer", "minimum": 1, "description": "As Retry-After"},
+        "error": TEXT | {"description": "Below /v2 only: `detail`, where its clients look"},
     },
     description="Why a call has no result (RFC 9457).",
 )
@@ -242,6 +244,7 @@ V2_OUTPUT = record(
     {"model_name": TEXT, "outputs": array(ref("schemas", "V2Tensor"))},
     {"model_version": TEXT, "id": TEXT, "parameters": {"type": "object"}},
 )
+V2_SERVER = record({"name": TEXT, "version": TEXT, "extensions": array(TEXT)})
 V2_METADATA = record(
     {"name": TEXT},
     {
@@ -317,11 +320,12 @@ def paths() -> Node:
 def v2_paths() -> Node:
     """The Open Inference Protocol, briefly: its own specification says the rest."""
     metadata = answer("The metadata", ref("schemas", "V2Metadata"))
-    good = {"description": "Yes"}
+    server = answer("The server", ref("schemas", "V2Server"))
+    live = answer("Yes", ref("schemas", "Live"))
     found: Node = {
-        "/v2": {"get": _v2("v2Server", "The server's name and version", metadata)},
-        "/v2/health/live": {"get": _v2("v2Live", "Does the server live?", good)},
-        "/v2/health/ready": {"get": _v2("v2Ready", "Are all models ready?", good, Unavailable)},
+        "/v2": {"get": _v2("v2Server", "The server's name and version", server)},
+        "/v2/health/live": {"get": _v2("v2Live", "Does the server live?", live)},
+        "/v2/health/ready": {"get": _v2_ready("v2Ready", "Are all models ready?")},
     }
     for path, suffix, names in (
         ("/v2/models/{name}", "", ["ModelName"]),
@@ -332,7 +336,7 @@ def v2_paths() -> Node:
             "get": _v2(f"v2Model{suffix}", "A model's tensors", metadata, NotFound)
         }
         found[f"{path}/ready"] = given | {
-            "get": _v2(f"v2ModelReady{suffix}", "Is it ready?", good, NotFound, Unavailable)
+            "get": _v2_ready(f"v2ModelReady{suffix}", "Is it ready?", NotFound)
         }
         found[f"{path}/infer"] = given | {"post": _v2_infer(f"v2Infer{suffix}")}
     return found
@@ -340,6 +344,12 @@ def v2_paths() -> Node:
 
 def _v2(operation: str, summary: str, good: Node, *refusals: type[Refusal]) -> Node:
     return get(operation, "open-inference-protocol", summary, good, *refusals)
+
+
+def _v2_ready(operation: str, summary: str, *refusals: type[Refusal]) -> Node:
+    found = _v2(operation, summary, answer("Yes", ref("schemas", "V2Readiness")), *refusals)
+    found["responses"]["503"] = answer("Not yet", ref("schemas", "V2Readiness"))
+    return found
 
 
 def _v2_infer(operation: str) -> Node:

@@ -87,7 +87,8 @@ class Pages:
         page = files("headrace.gateway").joinpath("static/docs.html").read_bytes()
         answer_text(
             request, 200, page, "text/html; charset=utf-8",
-            content_security_policy="default-src 'self'; style-src 'unsafe-inline'; "
+            content_security_policy="default-src 'self'; base-uri 'none'; form-action 'none'; "
+            "frame-ancestors 'none'; style-src 'unsafe-inline'; "
             "script-src 'unsafe-inline'; img-src 'self' blob: data:",
             x_content_type_options="nosniff",
         )  # fmt: skip

@@ -7,6 +7,7 @@ multipart/form-data    one part a field: images as files, all else as JSON or te
 
 from __future__ import annotations
 
+import re
 import zlib
 from typing import Any
 
@@ -25,6 +26,7 @@ from headrace.httpserver import Request
 from headrace.schema import Reader, check_pairs
 
 JSON_TYPES = (b"application/json",)
+_REFUSED = re.compile(rb"(?:^|;)\s*q\s*=\s*0(?:\.0*)?\s*(?:;|$)")
 _canonical = msgspec.msgpack.Encoder().encode
 
 
@@ -141,12 +143,11 @@ def decompress(body: bytes, encoding: bytes, most: int) -> bytes:
 
 def check_accept(accept: bytes | None) -> None:
     """Answers are JSON. Raises NotAcceptable where the client can take none of it."""
-    if accept is None or accept == b"*/*" or accept == b"application/json":
+    if not accept or accept == b"*/*" or accept == b"application/json":
         return
     for offer in accept.lower().split(b","):
         media_range, _, parameters = offer.partition(b";")
         wanted = media_range.strip() in (b"*/*", b"application/*", b"application/json")
-        refused = parameters.replace(b" ", b"").rstrip(b"0").rstrip(b".") == b"q="
-        if wanted and not refused:
+        if wanted and not _REFUSED.search(parameters):
             return
     raise NotAcceptable("answers are application/json")

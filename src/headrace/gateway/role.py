@@ -10,6 +10,7 @@ import structlog
 from headrace.announce import (
     TO_GATEWAYS,
     TO_WORKERS,
+    Announcement,
     Outstanding,
     announcement_bytes,
     read_announcement,
@@ -59,7 +60,11 @@ class Gateway:
         log.info("listening", http=f"{host}:{self.port}", grpc=self._settings.gateway.grpc)
 
     def _hear(self, data: bytes) -> None:
-        self.snapshot.hear(read_announcement(data))
+        news = read_announcement(data)
+        self.snapshot.hear(news)
+        if isinstance(news, Announcement):
+            view = self.snapshot.models[news.model]
+            self.dispatch.parcel_sizes[news.model] = view.parcel_size
 
     async def _settle(self) -> None:
         while True:

@@ -25,7 +25,11 @@ class ModelView:
         self.reader: Reader | None = None
         self.workers: dict[str, tuple[Announcement, float]] = {}
         self.per_second = 0.0
+        self.fixed_s = self.item_s = 0.0  # of the slowest worker
         self.max_size = 1
+        #: jobs that may travel together: a batch of one slot, shared among all slots, so that jobs
+        #: that arrive together still spread over the workers
+        self.parcel_size = 1
         self.ready = False
         self.reason = "no worker yet"
         self._ready_at = -RECOVERY_S
@@ -52,7 +56,11 @@ class ModelView:
             self.reason = ""
             self._ready_at = now
             self.per_second = sum(news.per_second() for news in serving)
+            self.fixed_s = max(news.fixed_ms for news in serving) / 1000
+            self.item_s = max(news.per_item_ms for news in serving) / 1000
             self.max_size = max(news.max_size for news in serving)
+            slots = sum(news.slots_ready for news in serving)
+            self.parcel_size = max(1, self.max_size // slots)
         elif live:
             self.reason = live[0].reason
         else:

@@ -125,6 +125,7 @@ def infer(app: App, request: Request, view: ModelView) -> None:
 
     call = Infer(app, view, now, answer)
     call.expect(heads(asked), [output.name for output in asked.outputs])
+    request.on_gone = call.cancel
     call.start(read_tensors(asked, body, at), request.id, deadline)
 
 

@@ -80,7 +80,7 @@ class TensorReader:
 
     def _without_tensors(self, schema: dict[str, Any]) -> dict[str, Any]:
         """The input schema with its tensors open: those are checked here, from their bytes, and
-        pass the reader in their wire form; lists of numbers would cost a hundred times more."""
+        pass the reader in their wire form; lists of numbers would cost forty times more."""
         definitions = {"$defs": schema["$defs"]} if "$defs" in schema else {}
         opened = {c.name for c in self.columns if c.kind is Kind.TENSOR}
         if not self._struct:

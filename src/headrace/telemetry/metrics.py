@@ -164,8 +164,8 @@ class WorkerMetrics:
     def all(self) -> list[Metric]:
         return [m for m in vars(self).values() if isinstance(m, Metric)]
 
-    def redelivered(self) -> None:
-        self.redeliveries.add(self._model)
+    def redelivered(self, jobs: int) -> None:
+        self.redeliveries.add(self._model, by=jobs)
 
     def expired(self) -> None:
         self.jobs.add(self._model, "expired")

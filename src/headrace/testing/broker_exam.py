@@ -37,7 +37,7 @@ class Worker:
         return self.got
 
 
-def no_refusal(_: int, refusal: Refusal) -> None:
+def no_refusal(refusal: Refusal) -> None:
     raise AssertionError(f"refused: {refusal!r}")
 
 
@@ -168,7 +168,7 @@ class Exam:
         await broker.ensure(MODEL)
         refusals: list[Refusal] = []
         for number in range(30):
-            broker.publish(MODEL, b"%d" % number, lambda _, why: refusals.append(why))
+            broker.publish(MODEL, b"%d" % number, refusals.append)
         for _ in range(60):
             if len(refusals) >= 10:
                 break
@@ -183,7 +183,7 @@ class Exam:
     async def no_queue_refuses(self) -> None:
         broker = await self.broker()
         refusals: list[Refusal] = []
-        broker.publish("nobody-made-it", b"x", lambda _, why: refusals.append(why))
+        broker.publish("nobody-made-it", b"x", refusals.append)
         await settle(0.5)
         assert [(r.status, r.code) for r in refusals] == [(503, "model-not-ready")]
 

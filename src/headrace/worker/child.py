@@ -1,8 +1,8 @@
 """The model process: load, warm, prove, then predict batch after batch until the worker is gone.
 
-Started as `python -m headrace.worker.child FD`. Single-threaded and blocking: while `predict` runs,
-nothing else does. Whatever the model does to this process (hang, crash, leak), the worker that
-started it stays whole.
+Started as `python -m headrace.worker.child FD PARENT`. Single-threaded and blocking: while
+`predict` runs, nothing else does. Whatever the model does to this process (hang, crash, leak), the
+worker that started it stays whole.
 """
 
 from __future__ import annotations
@@ -121,8 +121,8 @@ class Runner:
             return ModelFailed("the model's result cannot be written").problem()
 
 
-def main(fd: int) -> None:
-    die_with_parent()
+def main(fd: int, parent: int) -> None:
+    die_with_parent(parent=parent)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the worker's to handle
     with socket.socket(fileno=fd) as sock, sock.makefile("rb", 1 << 18) as source:
         assert isinstance(source, BufferedReader)
@@ -171,4 +171,4 @@ def _read(source: BufferedReader) -> Start | Run | None:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]))
+    main(int(sys.argv[1]), int(sys.argv[2]))

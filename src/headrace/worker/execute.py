@@ -34,6 +34,7 @@ log = structlog.get_logger("headrace.worker")
 #: jobs, their outcomes (None: the process ended under them), how long it took
 OnDone = Callable[[list[Held], "list[bytes | Problem] | None", float], None]
 
+_CHILD = (sys.executable, "-m", "headrace.worker.child")
 CRASH_WAIT_S = (0.0, 0.1, 0.5, 2.0, 5.0)  # before the next start, by failed starts in a row
 
 
@@ -63,6 +64,7 @@ class Slot(asyncio.Protocol):
         self.state = State.STARTING
         self.ready: Ready | None = None
         self.reason = "loading"
+        self._told = False  # the reason was given, by the process or by us, before it ended
         self._process: subprocess.Popen[bytes] | None = None
         self._transport: asyncio.Transport | None = None
         self._batch: list[Held] = []
@@ -72,6 +74,7 @@ class Slot(asyncio.Protocol):
         self._failed_starts = 0
         self._again: asyncio.TimerHandle | None = None
         self._gone = asyncio.Event()
+        self._exit_fd = -1
 
     @property
     def pid(self) -> int:
@@ -88,19 +91,36 @@ class Slot(asyncio.Protocol):
         environment = os.environ | _device_environment(self._start.device)
         with theirs:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "headrace.worker.child", str(theirs.fileno())],
+                [*_CHILD, str(theirs.fileno()), str(os.getpid())],
                 pass_fds=[theirs.fileno()],
                 env=environment,
                 stdin=subprocess.DEVNULL,
                 stdout=sys.stderr,
+                process_group=0,  # with the processes of its own that a model may start
             )
         self._gone.clear()
+        self._told = False
         self._buffer.clear()
         ours.setblocking(False)
         transport, _ = await self._loop.create_connection(lambda: self, sock=ours)
         self._transport = transport
         transport.write(frame(self._start))
         self._arm(self._load_limit_s, "load")
+        if hasattr(os, "pidfd_open"):  # Linux
+            self._exit_fd = os.pidfd_open(self._process.pid)
+            self._loop.add_reader(self._exit_fd, self._on_exit)
+
+    def _on_exit(self) -> None:
+        """Its socket may outlive it, in a process that it started. What it said is read first."""
+        self._forget_exit()
+        if self._transport:
+            self._loop.call_later(0.1, self._transport.abort)
+
+    def _forget_exit(self) -> None:
+        if self._exit_fd >= 0:
+            self._loop.remove_reader(self._exit_fd)
+            os.close(self._exit_fd)
+            self._exit_fd = -1
 
     def connection_lost(self, error: Exception | None) -> None:
         """The process is gone, or is about to be."""
@@ -117,8 +137,9 @@ class Slot(asyncio.Protocol):
             return
         self.state = State.STARTING
         self._failed_starts = self._failed_starts + 1 if was is State.STARTING else 0
-        if was is not State.STARTING:
-            self.reason = "the model process ended"
+        if not self._told:
+            while_loading = " while loading" if was is State.STARTING else ""
+            self.reason = f"the model process ended{while_loading} ({self._ended_by()})"
         log.warning("model process gone", slot=self._start.slot, was=was.value, reason=self.reason)
         self._on_gone(was.value)
         if batch:
@@ -128,13 +149,28 @@ class Slot(asyncio.Protocol):
 
     def _spawn_again(self) -> None:
         if self.state is not State.STOPPED:
-            self._spawning = asyncio.ensure_future(self.spawn())
+            self._spawning = asyncio.ensure_future(self._try_spawn())
+
+    async def _try_spawn(self) -> None:
+        try:
+            await self.spawn()
+        except OSError as error:  # no memory, no process, no file left: now
+            log.error("model process not started", slot=self._start.slot, reason=str(error))
+            self._again = self._loop.call_later(CRASH_WAIT_S[-1], self._spawn_again)
 
     def _reap(self) -> None:
-        if self._process:
+        self._forget_exit()
+        if self._process and self._process.returncode is None:
             with contextlib.suppress(ProcessLookupError):
-                self._process.kill()
+                os.killpg(self._process.pid, signal.SIGKILL)
             self._process.wait()  # it was sent SIGKILL: the wait is short
+
+    def _ended_by(self) -> str:
+        status = self._process.returncode if self._process else 0
+        if status < 0:
+            with contextlib.suppress(ValueError):
+                return signal.Signals(-status).name
+        return f"exit status {status}"
 
     def _arm(self, limit_s: float, what: str) -> None:
         if self._timer:
@@ -142,7 +178,7 @@ class Slot(asyncio.Protocol):
         self._timer = self._loop.call_later(limit_s, self._kill_stuck, what, limit_s)
 
     def _kill_stuck(self, what: str, limit_s: float) -> None:
-        self.reason = f"{what} took more than {limit_s:g} s"
+        self.reason, self._told = f"{what} took more than {limit_s:g} s", True
         log.error("model process stuck", slot=self._start.slot, pid=self.pid, reason=self.reason)
         if self._process:
             self._process.send_signal(signal.SIGKILL)
@@ -189,7 +225,7 @@ class Slot(asyncio.Protocol):
                      load_ms=round(message.load_ms), golden=message.golden)  # fmt: skip
             self._on_ready(self)
         elif isinstance(message, Broken):
-            self.reason = message.reason
+            self.reason, self._told = message.reason, True
 
     def _idle(self) -> None:
         if self._timer:

@@ -6,7 +6,8 @@
 
 Formed late, a batch holds what waits at the moment the model can run it: under load batches grow by
 themselves, and with little load nobody waits. A part of a batch that crashed a model process goes
-first and alone (`first`): it must not meet others until it is known who is to blame.
+first and alone (`first`): it must not meet others until it is known who is to blame; nor may it
+take the last slot of several, which it may crash or hang, too.
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ from headrace.worker.take import Held
 
 #: Run a batch whose nearest deadline leaves no more than this beside its own run time.
 DEADLINE_NEAR_S = 0.02
+#: A job that has less left than this share of its batch's expected time comes too late, run or not.
+LATE_SHARE = 0.8
 
 
 class Gather:
@@ -32,9 +35,11 @@ class Gather:
         free: Callable[[], int],
         run: Callable[[list[Held]], None],
         expired: Callable[[Held], None],
+        may_risk: Callable[[], bool] = lambda: True,
     ) -> None:
         self.batching, self._fit = batching, fit
         self._free, self._run, self._expired = free, run, expired
+        self._may_risk = may_risk
         self.waiting: deque[Held] = deque()
         self.apart: deque[list[Held]] = deque()
         self._turn_asked = False
@@ -72,7 +77,7 @@ class Gather:
             self._run(batch)
 
     def _next(self, now: float) -> list[Held]:
-        while self.apart:
+        while self.apart and self._may_risk():
             apart = self._unexpired(self.apart.popleft(), now)
             if apart:
                 return apart
@@ -87,8 +92,13 @@ class Gather:
         return batch
 
     def _unexpired(self, batch: list[Held], now: float) -> list[Held]:
-        """Drops what cannot be answered in time, run or not, and what nobody waits for."""
-        last_start = now + self._fit.took_ms(1) / 2000
+        """Drops what cannot be answered in time, run or not, and what nobody waits for.
+
+        What will be late by the fit alone is dropped only where others wait behind it: a model that
+        was slow once must be given a batch to show that it is quick again."""
+        last_start = now
+        if self.waiting:
+            last_start += self._fit.took_ms(len(batch)) * LATE_SHARE / 1000
         late = [held for held in batch if held.job.deadline <= last_start or held.cancelled]
         for held in late:
             self._expired(held)

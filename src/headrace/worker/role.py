@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import os
 import random
 import time
@@ -61,11 +62,18 @@ class Worker:
         self.name, self._settings, self._broker = name, settings, broker
         self.metrics = WorkerMetrics(name)
         self._fit = Fit()
-        self._reply = Reply(broker, name, self.id, self._settle)
-        self._take = Take(objects, self.metrics, self._on_held, self._reply.refuse, ack_wait_s)
+        self._reply = Reply(broker, objects, name, self.id, self._settle)
+        self._take = Take(
+            objects,
+            self.metrics,
+            ready=self._on_held,
+            refuse=self._refuse,
+            room=self._want,
+            ack_wait_s=ack_wait_s,
+        )
         self._gather = Gather(
             Batching(settings.max_size or 1, settings.max_wait_ms or 0.0),
-            self._fit, self._free, self._run, self._take.drop_expired,
+            self._fit, self._free, self._run, self._take.drop_expired, self._may_risk,
         )  # fmt: skip
         self._slots = [
             Slot(
@@ -104,6 +112,12 @@ class Worker:
     def _free(self) -> int:
         return sum(slot.state is State.IDLE for slot in self._slots)
 
+    def _may_risk(self) -> bool:
+        """May a batch that brought a process down be run again? Not where it is the last that is
+        left of several: the others' calls go on there."""
+        up = sum(slot.state in (State.IDLE, State.BUSY) for slot in self._slots)
+        return up > 1 or len(self._slots) == 1
+
     def _run(self, batch: list[Held]) -> None:
         failpoint("worker.executing")
         next(slot for slot in self._slots if slot.state is State.IDLE).run(batch)
@@ -134,7 +148,8 @@ class Worker:
         if self._leaving:
             for held in batch:
                 self._take.give_back(held)
-            self._finished.set()
+            if not self._busy():
+                self._finished.set()
             return
         parts, guilty = isolate(batch)
         for part in parts:
@@ -142,6 +157,10 @@ class Worker:
         for held in guilty:
             log.error("poison input", request_id=held.job.request_id, crashes=held.crashes)
             self._reply.refuse(held, poison(held.crashes).problem())
+
+    def _refuse(self, held: Held, problem: Problem) -> None:
+        self._reply.refuse(held, problem)
+        self._want()
 
     def _settle(self, held: Held) -> None:
         self._take.settle(held)
@@ -153,7 +172,8 @@ class Worker:
         size = self._gather.batching.max_size
         ahead = size if self._fit.took_ms(size) < FETCH_AHEAD_BELOW_MS else 0
         room = self._free() * size + ahead - len(self._gather.waiting)
-        self._intake.want(max(0, room))
+        # Rounded up: a parcel too many waits here, one too few would leave a slot idle.
+        self._intake.want(max(0, math.ceil(room / self._take.per_delivery)))
 
     # -- slots ---------------------------------------------------------------------------------
 
@@ -243,7 +263,7 @@ class Worker:
             host, port = metrics_listen
             server = HttpServer(self._on_request, lambda _: None, _plain_refusal, 1024)
             self._metrics_url = f"http://{host}:{await server.open(host, port)}/metrics"
-        self._intake = await self._broker.take(self.name, self._take.on_job)
+        self._intake = await self._broker.take(self.name, self._take.on_delivery)
         await self._broker.listen(TO_WORKERS, self._announce)
         await self._broker.listen(to_workers_of(self.name), self._take.on_cancel)
         self._broker.on_restored(self._announce)
@@ -266,6 +286,7 @@ class Worker:
         if self._busy():
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._finished.wait(), grace_s)
+        await self._reply.flush()
         for task in self._tasks:
             task.cancel()
         for held in list(self._take.in_hand.values()):

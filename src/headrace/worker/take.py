@@ -1,6 +1,6 @@
 """Jobs off the broker, each held until replied.
 
-delivery -> Held: expired? tried too often? body elsewhere? -> gather
+delivery -> its jobs, each Held: expired? tried too often? body elsewhere? -> gather
 """
 
 from __future__ import annotations
@@ -13,21 +13,50 @@ from typing import Any
 from headrace.broker.port import Delivery
 from headrace.errors import Invalid, Problem, Unavailable
 from headrace.failpoints import failpoint
-from headrace.jobs import Job, Outcome, read_cancel, read_job
+from headrace.jobs import Job, Outcome, read_cancel, read_parcel
 from headrace.objects.port import ObjectMissing, Objects
 from headrace.telemetry.metrics import WorkerMetrics
 
 CANCELS_KEPT = 10_000  # of jobs that have not come to this worker, and mostly never will
-MAX_ATTEMPTS = 5  # a job delivered more often than this has outlived as many workers
+MAX_ATTEMPTS = 10  # a job delivered more often than this has outlived as many workers
+
+
+class Parcel:
+    """A delivery and how many of its jobs are still in hand: settled with the last of them.
+
+    If one was given back, all are delivered again: a second run of those that were answered costs
+    time and nothing else."""
+
+    __slots__ = ("_delivery", "_given_back", "_left", "attempt", "held_at")
+
+    def __init__(self, delivery: Delivery, size: int, taken: float) -> None:
+        self._delivery, self._left, self._given_back = delivery, size, False
+        self.attempt = delivery.attempt
+        self.held_at = taken
+
+    def done(self, *, give_back: bool = False) -> None:
+        """One of its jobs is."""
+        self._given_back |= give_back
+        self._left -= 1
+        if self._left:
+            return
+        if self._given_back:
+            self._delivery.give_back()
+        else:
+            self._delivery.ack()
+
+    def hold(self, now: float) -> None:
+        self.held_at = now
+        self._delivery.hold()
 
 
 class Held:
     """A job in this worker's hand: what to run, how to settle it, since when."""
 
-    __slots__ = ("body", "cancelled", "crashes", "delivery", "gathered_ms", "job", "taken")
+    __slots__ = ("body", "cancelled", "crashes", "gathered_ms", "job", "parcel", "taken")
 
-    def __init__(self, job: Job, delivery: Delivery, taken: float) -> None:
-        self.job, self.delivery, self.taken = job, delivery, taken
+    def __init__(self, job: Job, parcel: Parcel, taken: float) -> None:
+        self.job, self.parcel, self.taken = job, parcel, taken
         self.body = job.body
         self.cancelled = False
         self.crashes = 0
@@ -44,42 +73,56 @@ class Take:
         self,
         objects: Objects,
         metrics: WorkerMetrics,
+        *,
         ready: Callable[[Held], None],
         refuse: Callable[[Held, Problem], None],
+        room: Callable[[], None],
         ack_wait_s: float,
     ) -> None:
+        """`ready`, `refuse`: what becomes of a job. `room`: one that was pulled came to nothing, so
+        another may be."""
         self._objects, self._metrics = objects, metrics
-        self._ready, self._refuse = ready, refuse
+        self._ready, self._refuse, self._room = ready, refuse, room
         self._hold_every_s = ack_wait_s / 3
+        self.per_delivery = 1.0  # jobs in a parcel, of late
         self.in_hand: dict[tuple[str, int], Held] = {}
         self._cancelled: dict[tuple[str, int], None] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
-    def on_job(self, delivery: Delivery) -> None:
-        held = Held(read_job(delivery.data), delivery, time.time())
+    def on_delivery(self, delivery: Delivery) -> None:
+        jobs = read_parcel(delivery.data)
         failpoint("worker.taken")
-        if held.job.deadline <= held.taken:
+        now = time.time()
+        parcel = Parcel(delivery, len(jobs), now)
+        self.per_delivery += (len(jobs) - self.per_delivery) / 8
+        if parcel.attempt > 1:
+            self._metrics.redelivered(len(jobs))
+        for job in jobs:
+            self._take(Held(job, parcel, now))
+
+    def _take(self, held: Held) -> None:
+        job, parcel = held.job, held.parcel
+        key = (job.reply_to, job.id)
+        twin = self.in_hand.get(key)
+        if twin is not None:  # published again, or thought abandoned: run once, settle the newest
+            twin.parcel = parcel
+            self._room()
+        elif job.deadline <= held.taken or key in self._cancelled:
             self.drop_expired(held)
-            return
-        key = (held.job.reply_to, held.job.id)
-        if key in self._cancelled:
-            held.delivery.ack()
-            return
-        self.in_hand[key] = held
-        attempt = delivery.attempt
-        if attempt > 1:
-            self._metrics.redelivered()
-        if attempt > MAX_ATTEMPTS:
-            self._refuse(held, poison(attempt).problem())
-        elif held.job.ref:
-            self._spawn(self._fetch(held))
+        elif parcel.attempt > MAX_ATTEMPTS:
+            self._refuse(held, poison(parcel.attempt).problem())
         else:
-            self._ready(held)
+            self.in_hand[key] = held
+            if job.ref:
+                self._spawn(self._fetch(held))
+            else:
+                self._ready(held)
 
     def drop_expired(self, held: Held) -> None:
         """Nobody waits for it any more: off the broker, without a reply."""
         self._metrics.expired()
         self.settle(held)
+        self._room()
 
     def on_cancel(self, data: bytes) -> None:
         """A caller is gone. Its job may be in our hand, or still to come."""
@@ -95,11 +138,11 @@ class Take:
 
     def settle(self, held: Held) -> None:
         self._forget(held)
-        held.delivery.ack()
+        held.parcel.done()
 
     def give_back(self, held: Held) -> None:
         self._forget(held)
-        held.delivery.give_back()
+        held.parcel.done(give_back=True)
 
     def _forget(self, held: Held) -> None:
         self.in_hand.pop((held.job.reply_to, held.job.id), None)
@@ -121,13 +164,13 @@ class Take:
         task.add_done_callback(self._tasks.discard)
 
     async def hold_all(self) -> None:
-        """Says `hold` for every job in hand, at a third of the broker's patience, for ever."""
+        """Says `hold` for all that is in hand, at a third of the broker's patience, for ever."""
         while True:
             await asyncio.sleep(self._hold_every_s)
-            young = time.time() - self._hold_every_s
-            for held in self.in_hand.values():
-                if held.taken < young:
-                    held.delivery.hold()
+            now = time.time()
+            for parcel in {held.parcel for held in self.in_hand.values()}:
+                if parcel.held_at <= now - self._hold_every_s / 2:
+                    parcel.hold(now)
 
 
 def poison(times: int) -> Invalid:
