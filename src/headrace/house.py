@@ -94,7 +94,10 @@ class House:
     def open(self) -> None:
         """Starts everything; does not wait for readiness. Raises SettingsError where an address is
         taken or the broker's server is not installed."""
-        check_free(self.settings.gateway.listen)
+        gateway = self.settings.gateway
+        check_free("gateway.listen", gateway.listen)
+        if gateway.grpc:
+            check_free("gateway.grpc", gateway.grpc)
         name = self.settings.house.name
         sweep(name)
         # With our pid: whoever opens a house of this name later sees whether we still live.
@@ -211,7 +214,7 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def check_free(listen: str) -> None:
+def check_free(key: str, listen: str) -> None:
     """Raises SettingsError where somebody listens already: two houses must not mix."""
     host, _, port = listen.rpartition(":")
     with socket.socket() as probe:
@@ -220,5 +223,5 @@ def check_free(listen: str) -> None:
             probe.bind((host, int(port)))
         except OSError as error:
             raise SettingsError(
-                f"gateway.listen = {listen!r}: {error.strerror}; is a house running already?"
+                f"{key} = {listen!r}: {error.strerror}; is a house running already?"
             ) from None

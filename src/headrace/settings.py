@@ -20,10 +20,10 @@ from msgspec import Meta
 
 PREFIX = "HEADRACE_"
 
-Address = Annotated[str, Meta(pattern=r"^[^:\s]+:\d{1,5}$", description="host:port")]
-AddressOrNone = Annotated[
-    str, Meta(pattern=r"^([^:\s]+:\d{1,5})?$", description="host:port or none")
-]
+#: host:port, the port at most 65535
+_ADDRESS = r"[^:\s]+:(\d{1,4}|[1-5]\d{4}|6[0-4]\d{3}|65[0-4]\d{2}|655[0-2]\d|6553[0-5])"
+Address = Annotated[str, Meta(pattern=f"^{_ADDRESS}$")]
+AddressOrNone = Annotated[str, Meta(pattern=f"^({_ADDRESS})?$")]
 Name = Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")]
 Positive = Annotated[int, Meta(ge=1)]
 Seconds = Annotated[float, Meta(gt=0)]

@@ -222,7 +222,7 @@ def _to_json(value: Any) -> Any:
         return value.data
     if hasattr(value, "model_dump"):
         return value.model_dump(mode="json")
-    raise TypeError(f"a result holds a {type(value).__name__}, which has no JSON form")
+    raise TypeError(f"a result holds {type(value).__name__!r}, which has no JSON form")
 
 
 def _to_wire(value: Any) -> Any:

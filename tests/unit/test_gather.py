@@ -31,8 +31,8 @@ class Bench:
     def __init__(self, max_size=4, max_wait_ms=0.0, free=1):
         self.free, self.batches, self.expired, self.fit = free, [], [], Fit()
         self.gather = Gather(
-            Batching(max_size, max_wait_ms), self.fit, lambda: self.free, self.run,
-            self.expired.append,
+            Batching(max_size, max_wait_ms), self.fit, free=lambda: self.free, run=self.run,
+            expired=self.expired.append,
         )  # fmt: skip
 
     def run(self, batch):

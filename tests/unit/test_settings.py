@@ -48,6 +48,7 @@ def test_environment_over_file_and_flag_over_both(path):
         ("[gateway]\nlisten_on = 1", ["gateway", "listen_on", "expected one of", "listen"]),
         ("[gatway]\nlisten = 'a:1'", ["gatway", "expected one of", "gateway"]),
         ("[gateway]\nlisten = 'nowhere'", ["gateway.listen = 'nowhere'"]),
+        ("[gateway]\nlisten = 'a:65536'", ["gateway.listen = 'a:65536'", "host:port"]),
         ("[gateway]\ncount = 0", ["gateway.count = 0", ">= 1"]),
         ("[models.Bad_Name]\nclass = 'a:B'", ["models"]),
         ("[models.a]\nclass = 'a.py'", ["class", "a.py"]),

@@ -40,15 +40,15 @@ class Ticket(NamedTuple):
     predicted_wait_s: float
 
 
-def admit(load: Load, deadline: float, now: float) -> Ticket | Refusal:
-    """`deadline` and `now` are Unix times."""
+def admit(load: Load, deadline: float, now: float, jobs: int = 1) -> Ticket | Refusal:
+    """`deadline` and `now` are Unix times; `jobs` is how many the call makes."""
     if not load.ready:
         return Unavailable(f"the model is not ready: {load.reason}", code="model-not-ready")
     if deadline <= now:
         return DeadlineExceeded("the deadline has passed")
-    if load.outstanding >= load.max_outstanding:
+    if load.outstanding + jobs > load.max_outstanding:
         return Unavailable("too many calls wait for this model", code="queue-full")
-    wait_s, left_s = predicted_wait_s(load), deadline - now
+    wait_s, left_s = predicted_wait_s(load, jobs), deadline - now
     # The first call in an idle house always goes: how else to learn that it is quick again?
     if wait_s * SLACK > left_s and (load.outstanding or load.elsewhere):
         return Unavailable(
@@ -59,8 +59,8 @@ def admit(load: Load, deadline: float, now: float) -> Ticket | Refusal:
     return Ticket(wait_s)
 
 
-def predicted_wait_s(load: Load) -> float:
+def predicted_wait_s(load: Load, jobs: int) -> float:
     if not load.per_second:
         return 0.0
-    calls = load.outstanding + load.elsewhere + 1
+    calls = load.outstanding + load.elsewhere + jobs
     return calls / load.per_second + load.fixed_s + load.item_s * min(calls, load.max_size)

@@ -222,7 +222,7 @@ class App:
         value = request.headers.get(HEADER)
         return read_deadline(value, now, settings.default_deadline_ms, settings.max_deadline_ms)
 
-    def admit(self, view: ModelView, deadline: float, now: float) -> None:
+    def admit(self, view: ModelView, deadline: float, now: float, jobs: int = 1) -> None:
         """Raises the refusal."""
         load = Load(
             view.admitting,
@@ -235,7 +235,7 @@ class App:
             view.item_s,
             view.max_size,
         )
-        ticket = admit(load, deadline, now)
+        ticket = admit(load, deadline, now, jobs)
         if isinstance(ticket, Refusal):
             raise ticket
 
@@ -281,6 +281,7 @@ class App:
         if not request.body:
             raise BadRequest("the body is empty", code="empty-body")
         inputs = view.reader.many(request.body, self.settings.max_many)
+        self.admit(view, deadline, now, len(inputs))
         many = Many(request, view, len(inputs))
         for place, body in enumerate(inputs):
             if isinstance(body, Refusal):

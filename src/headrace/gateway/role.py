@@ -86,9 +86,11 @@ class Gateway:
         """Not ready any more, no new connections, open calls answered; then gone."""
         self.app.draining = True
         log.info("draining", outstanding=len(self.dispatch.waiting))
-        await self._http.drain(self._settings.gateway.drain_s)
+        grace_s = self._settings.gateway.drain_s
+        drains = [self._http.drain(grace_s)]
         if self._settings.gateway.grpc:
-            await self._grpc.stop(self._settings.gateway.drain_s)
+            drains.append(self._grpc.stop(grace_s))
+        await asyncio.gather(*drains)
         for task in self._tasks:
             task.cancel()
         await self.dispatch.close()

@@ -32,6 +32,7 @@ class Gather:
         self,
         batching: Batching,
         fit: Fit,
+        *,
         free: Callable[[], int],
         run: Callable[[list[Held]], None],
         expired: Callable[[Held], None],

@@ -73,8 +73,12 @@ class Worker:
         )
         self._gather = Gather(
             Batching(settings.max_size or 1, settings.max_wait_ms or 0.0),
-            self._fit, self._free, self._run, self._take.drop_expired, self._may_risk,
-        )  # fmt: skip
+            self._fit,
+            free=self._free,
+            run=self._run,
+            expired=self._take.drop_expired,
+            may_risk=self._may_risk,
+        )
         self._slots = [
             Slot(
                 self._start(slot, folder),
