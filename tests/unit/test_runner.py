@@ -1,5 +1,7 @@
 """The model process's part of a batch, without the process."""
 
+import time
+
 import msgspec
 import pytest
 
@@ -73,6 +75,9 @@ def test_one_bad_item_among_good_ones_fails_alone(runner, culprit):
 def test_golden_and_warm(runner):
     assert prove(runner)
     assert [size for size, _ in warm(runner, 8)] == [1, 8]
+    runner.model.predict = lambda items: time.sleep(0.15) or [1.0] * len(items)
+    assert [size for size, _ in warm(runner, 8)] == [1], "a slow model is ready without"
+    del runner.model.predict
     runner.model.golden = lambda: (2, 5)
     with pytest.raises(GoldenFailed, match=r"got 4\.0, expected 5"):
         prove(runner)

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from headrace.worker.child import Runner
 
+FULL_BATCH_MS = 1000.0
+
 
 class GoldenFailed(Exception):
     """The golden call came out wrong: this model must not serve."""
@@ -34,12 +36,15 @@ def prove(runner: Runner) -> bool:
 
 def warm(runner: Runner, max_size: int) -> list[tuple[int, float]]:
     """Runs the golden input alone and in a full batch: allocators and kernels are warm, and the
-    fit of batch times has its first two points. Gives (size, ms) of each run."""
+    fit of batch times has its first two points. Gives (size, ms) of each run. A full batch that
+    would take longer than a second is left to the first callers: readiness should not wait."""
     golden = runner.model.golden()
     if golden is None:
         return []
-    points = []
+    points: list[tuple[int, float]] = []
     for size in sorted({1, max_size}):
+        if points and points[0][1] * size > FULL_BATCH_MS:
+            break
         began = time.perf_counter()
         runner.predict([golden[0]] * size)
         points.append((size, (time.perf_counter() - began) * 1000))
