@@ -33,6 +33,7 @@ test: $(VENV)/.stamp check  ## All checks and all tests: unit, conformance, jour
 	$(BIN)/pytest tests/conformance tests/bad_input tests/journeys tests/examples
 
 check: $(VENV)/.stamp  ## Format, lint, types, import direction, unit and docs tests
+	@dev/need curl
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy

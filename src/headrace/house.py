@@ -94,6 +94,12 @@ class House:
     def open(self) -> None:
         """Starts everything; does not wait for readiness. Raises SettingsError where an address is
         taken or the broker's server is not installed."""
+        for key, url in (
+            ("broker.url", self.settings.broker.url),
+            ("objects.url", self.settings.objects.url),
+        ):
+            if url.startswith("memory:"):
+                raise SettingsError(f"{key} = {url!r}: its roles are processes and would not meet")
         gateway = self.settings.gateway
         check_free("gateway.listen", gateway.listen)
         if gateway.grpc:

@@ -54,16 +54,19 @@ class GatewaySettings(_Section, frozen=True):
     #: The largest body taken; above it 413.
     max_body_bytes: Positive = 20_000_000
     #: Bodies above it travel by reference through the objects.
-    inline_limit_bytes: Positive = 65_536
+    inline_limit_bytes: Annotated[int, Meta(ge=1, le=524_288)] = 65_536
     #: A call that names no deadline gets this one.
     default_deadline_ms: Positive = 30_000
     #: No deadline is later; those that ask for more get this.
-    max_deadline_ms: Positive = 300_000
+    max_deadline_ms: Annotated[int, Meta(ge=1, le=600_000)] = 300_000
     #: Calls one gateway holds at once for one model.
     max_outstanding: Positive = 8_192
     #: Inputs in one predict-many call.
     max_many: Positive = 1_000
-    #: Time for open calls to be answered after SIGTERM.
+    #: After SIGTERM calls are still taken for this long while /health/ready says 503: the time that
+    #: a load balancer needs to look elsewhere.
+    drain_notice_s: Annotated[float, Meta(ge=0)] = 0.0
+    #: Time for open calls to be answered after that.
     drain_s: Seconds = 30.0
 
 

@@ -36,7 +36,7 @@ def test_many_at_once_counts_as_one_by_one():
 def test_a_worker_counts_its_batches():
     metrics = WorkerMetrics("m")
     metrics.batch([0.001, 0.002], [0.0, 0.0], 0.005, failed=1)
-    metrics.expired()
+    metrics.dropped("expired")
     metrics.redelivered(1)
     found = samples(metrics.all())
     assert found["headrace_worker_jobs_total", (("end", "answered"), ("model", "m"))] == 1

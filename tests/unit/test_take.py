@@ -86,15 +86,16 @@ def test_a_cancel_reaches_a_job_in_hand_and_one_to_come(bench):
     delivery = FakeDelivery(job(2))
     bench.take.on_delivery(delivery)
     assert len(bench.ready) == 1 and delivery.ends == ["ack"] and bench.rooms == 1
+    assert bench.ends() == {"cancelled": 1}
 
 
-def test_a_job_that_comes_twice_runs_once_and_settles_the_newest(bench):
+def test_a_job_that_comes_twice_runs_once_and_settles_both(bench):
     old, new = FakeDelivery(job(1)), FakeDelivery(job(1), attempt=2)
     bench.take.on_delivery(old)
     bench.take.on_delivery(new)
     assert len(bench.ready) == 1 and bench.rooms == 1
     bench.take.settle(bench.ready[0])
-    assert (old.ends, new.ends) == ([], ["ack"])
+    assert (old.ends, new.ends) == (["ack"], ["ack"])
 
 
 def test_a_job_that_outlived_too_many_workers_is_refused(bench):

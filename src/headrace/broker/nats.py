@@ -94,8 +94,8 @@ class NatsBroker:
         return subject
 
     async def ensure(self, model: str) -> None:
-        await self._api(
-            f"STREAM.CREATE.{self._stream(model)}",
+        await self._make_stream(
+            self._stream(model),
             {
                 "name": self._stream(model),
                 "subjects": [self._subject(model).decode()],
@@ -128,6 +128,14 @@ class NatsBroker:
                 },
             },
         )
+
+    async def _make_stream(self, name: str, config: dict[str, Any]) -> None:
+        try:
+            await self._api(f"STREAM.CREATE.{name}", config)
+        except Unavailable as refusal:
+            if "already in use" not in refusal.detail:
+                raise
+            await self._api(f"STREAM.UPDATE.{name}", config)  # made with other settings
 
     async def _api(self, verb: str, body: dict[str, Any]) -> dict[str, Any]:
         payload = await self._wire.request(b"$JS.API." + verb.encode(), json.dumps(body).encode())

@@ -15,30 +15,24 @@ import time
 from collections.abc import Callable
 from itertools import count
 
-import msgspec
-
 from headrace.dispatch import Dispatch
 from headrace.errors import (
-    BadRequest,
     MethodNotAllowed,
     NotFound,
-    Problem,
     Refusal,
-    UnsupportedMediaType,
 )
 from headrace.gateway.admit import Load, admit
 from headrace.gateway.answer import (
     Timings,
-    answer_json,
     answer_problem,
     answer_refusal,
     answer_result,
-    problem_json,
     timings,
 )
 from headrace.gateway.deadline import HEADER, read_deadline
+from headrace.gateway.many import Many
 from headrace.gateway.pages import Pages
-from headrace.gateway.read import check_accept, read_input
+from headrace.gateway.read import check_accept, read_input, read_inputs
 from headrace.gateway.snapshot import ModelView, Snapshot
 from headrace.httpserver import Request
 from headrace.jobs import Form, Outcome, Returned
@@ -119,6 +113,7 @@ class App:
         self.metrics = metrics
         self.pages = Pages(self)
         self.draining = False
+        self.connections: Callable[[], int] = lambda: 0  # set by who owns the listener
         self._prefix = secrets.token_hex(5)
         self._numbers = count(1)
         self._stages: dict[str, Stages] = {}
@@ -262,6 +257,7 @@ class App:
         metrics.unknown.values = {(): dispatch.unknown}
         metrics.reply_depth.set(dispatch.last_reply_size)
         metrics.reply_lag.set(dispatch.lag_s)
+        metrics.connections.set(self.connections())
         for view in self.snapshot.models.values():
             ready = sum(news.ready for news, _ in view.workers.values())
             metrics.workers.set(ready, view.name, "true")
@@ -276,58 +272,7 @@ class App:
         deadline = self.deadline(request, now)
         self.admit(view, deadline, now)
         assert view.reader is not None
-        if request.headers.get(b"content-type", b"").partition(b";")[0] != b"application/json":
-            raise UnsupportedMediaType("expected Content-Type application/json")
-        if not request.body:
-            raise BadRequest("the body is empty", code="empty-body")
-        inputs = view.reader.many(request.body, self.settings.max_many)
+        settings = self.settings
+        inputs = read_inputs(request, view.reader, settings.max_body_bytes, settings.max_many)
         self.admit(view, deadline, now, len(inputs))
-        many = Many(request, view, len(inputs))
-        for place, body in enumerate(inputs):
-            if isinstance(body, Refusal):
-                many.finish(place, body.problem())
-            else:
-                self._start_one(many, place, body, deadline)
-
-    def _start_one(self, many: Many, place: int, body: bytes, deadline: float) -> None:
-        def finish(outcome: Outcome | Refusal, returned: Returned | None) -> None:
-            if isinstance(outcome, Refusal):
-                many.finish(place, outcome.problem())
-            else:
-                many.finish(place, outcome.problem or outcome.body)
-
-        self.dispatch.start(
-            many.view.name,
-            many.request.id,
-            body,
-            deadline=deadline,
-            form=Form.JSON,
-            on_outcome=finish,
-        )
-
-
-class Many:
-    """A call of several inputs: answered when the last outcome is there."""
-
-    def __init__(self, request: Request, view: ModelView, size: int) -> None:
-        self.request, self.view = request, view
-        self._outcomes: list[object] = [None] * size
-        self._missing = size
-
-    def finish(self, place: int, outcome: bytes | Problem) -> None:
-        if isinstance(outcome, Problem):
-            self._outcomes[place] = {
-                "status": outcome.status,
-                "problem": problem_json(outcome, self.request.id),
-            }
-        else:
-            self._outcomes[place] = {"status": 200, "result": msgspec.Raw(outcome)}
-        self._missing -= 1
-        if not self._missing:
-            card = self.view.card
-            answer_json(self.request, {
-                "results": self._outcomes,
-                "model": self.view.name,
-                "version": card.version if card else "",
-                "request_id": self.request.id,
-            })  # fmt: skip
+        Many(self, request, view, now).start(inputs, deadline)

@@ -197,7 +197,8 @@ def _answer(card: Card) -> Node:
 
 
 def _answer_many(card: Card) -> Node:
-    good = record({"status": {"const": 200}, "result": ref("schemas", f"{card.name}-output")})
+    result = {"result": ref("schemas", f"{card.name}-output")}
+    good = record({"status": {"const": 200}} | result | {"timings": ref("schemas", "Timings")})
     bad = record({"status": PROBLEM_STATUS, "problem": ref("schemas", "Problem")})
     outcomes = {"results": array({"oneOf": [good, bad]})}
     return house.answer("One outcome for each input", record(outcomes | _envelope(card)))

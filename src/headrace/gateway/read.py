@@ -19,6 +19,7 @@ from headrace.errors import (
     Invalid,
     NotAcceptable,
     PayloadTooLarge,
+    Refusal,
     UnsupportedMediaType,
 )
 from headrace.gateway.multipart import Part, parts
@@ -33,12 +34,10 @@ _canonical = msgspec.msgpack.Encoder().encode
 def read_input(request: Request, reader: Reader, max_body: int) -> bytes:
     """The call's input. Raises Refusal."""
     content_type = request.headers.get(b"content-type", b"")
-    body = request.body
-    if b"content-encoding" in request.headers:
-        body = decompress(body, request.headers[b"content-encoding"], max_body)
+    body = whole_body(request, max_body)
     if content_type == b"application/json":  # by far the most common: no parsing of parameters
         return read_json(body, reader)
-    media_type = content_type.partition(b";")[0].strip().lower()
+    media_type = media_type_of(content_type)
     if media_type in JSON_TYPES:
         return read_json(body, reader)
     if media_type.startswith(b"image/"):
@@ -49,6 +48,28 @@ def read_input(request: Request, reader: Reader, max_body: int) -> bytes:
         "expected Content-Type application/json, multipart/form-data, or one of "
         + ", ".join(images.MEDIA_TYPES)
     )
+
+
+def read_inputs(
+    request: Request, reader: Reader, max_body: int, most: int
+) -> list[bytes | Refusal]:
+    """The inputs of a call of many, or the refusal of each. Raises Refusal for all of them."""
+    if media_type_of(request.headers.get(b"content-type", b"")) not in JSON_TYPES:
+        raise UnsupportedMediaType("expected Content-Type application/json")
+    body = whole_body(request, max_body)
+    if not body:
+        raise BadRequest("the body is empty", code="empty-body")
+    return reader.many(body, most)
+
+
+def whole_body(request: Request, max_body: int) -> bytes:
+    """The body, decompressed. Raises Refusal."""
+    encoding = request.headers.get(b"content-encoding")
+    return request.body if encoding is None else decompress(request.body, encoding, max_body)
+
+
+def media_type_of(content_type: bytes) -> bytes:
+    return content_type.partition(b";")[0].strip().lower()
 
 
 def read_json(body: bytes, reader: Reader) -> bytes:

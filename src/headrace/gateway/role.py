@@ -38,6 +38,7 @@ class Gateway:
         self._http = HttpServer(
             self.app.handle, self.app.on_head, self.app.refuse, settings.gateway.max_body_bytes
         )
+        self.app.connections = lambda: len(self._http.connections)
         self._tasks: list[asyncio.Task[None]] = []
         self.port = 0
 
@@ -86,6 +87,7 @@ class Gateway:
         """Not ready any more, no new connections, open calls answered; then gone."""
         self.app.draining = True
         log.info("draining", outstanding=len(self.dispatch.waiting))
+        await asyncio.sleep(self._settings.gateway.drain_notice_s)
         grace_s = self._settings.gateway.drain_s
         drains = [self._http.drain(grace_s)]
         if self._settings.gateway.grpc:

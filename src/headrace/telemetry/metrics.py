@@ -112,7 +112,7 @@ class GatewayMetrics:
             "headrace_oldest_call_seconds", "Age of the oldest call waited for.", "model"
         )
         self.reply_depth = Gauge(
-            "headrace_reply_queue", "Outcomes received and not yet written out."
+            "headrace_reply_queue", "Outcomes that the last reply message brought at once."
         )
         self.reply_lag = Gauge(
             "headrace_reply_lag_seconds", "Time the last reply waited before it was read."
@@ -156,8 +156,8 @@ class WorkerMetrics:
         )  # fmt: skip
         self.slots = Gauge("headrace_worker_slots", "Slots by state.", "model", "state")
         self.in_hand = Gauge("headrace_worker_in_hand", "Jobs held and not replied.", "model")
-        self.waiting = Gauge("headrace_queue_waiting", "Jobs no worker has taken.", "model")
-        self.unacked = Gauge("headrace_queue_in_hand", "Jobs taken and not acked.", "model")
+        self.waiting = Gauge("headrace_queue_waiting", "Parcels no worker has taken.", "model")
+        self.unacked = Gauge("headrace_queue_in_hand", "Parcels taken and not acked.", "model")
         self._queued, self._gathered = self.queued.of(model), self.gathered.of(model)
         self._executed, self._size = self.executed.of(model), self.batch_size.of(model)
 
@@ -167,8 +167,8 @@ class WorkerMetrics:
     def redelivered(self, jobs: int) -> None:
         self.redeliveries.add(self._model, by=jobs)
 
-    def expired(self) -> None:
-        self.jobs.add(self._model, "expired")
+    def dropped(self, why: str) -> None:
+        self.jobs.add(self._model, why)
 
     def batch(
         self, queued_s: list[float], gathered_s: list[float], executed_s: float, failed: int

@@ -180,6 +180,15 @@ class Exam:
         await worker.until(20)
         assert sorted(int(d.data) for d in worker.got) == list(range(20))
 
+    async def a_queue_made_with_another_bound_is_still_ours(self) -> None:
+        first, later = await self.broker(bound=20), await self.broker(bound=30)
+        await first.ensure(MODEL)
+        await later.ensure(MODEL)
+        worker = Worker()
+        (await later.take(MODEL, worker)).want(1)
+        later.publish(MODEL, b"x", no_refusal)
+        await worker.until(1)
+
     async def no_queue_refuses(self) -> None:
         broker = await self.broker()
         refusals: list[Refusal] = []

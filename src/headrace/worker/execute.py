@@ -64,6 +64,8 @@ class Slot(asyncio.Protocol):
         self.state = State.STARTING
         self.ready: Ready | None = None
         self.reason = "loading"
+        self.runs = 0
+        self.ending = False  # its batch is about to be done
         self._told = False  # the reason was given, by the process or by us, before it ended
         self._process: subprocess.Popen[bytes] | None = None
         self._transport: asyncio.Transport | None = None
@@ -136,6 +138,7 @@ class Slot(asyncio.Protocol):
                 self._on_done(batch, None, 0.0)
             return
         self.state = State.STARTING
+        self.ending = False
         self._failed_starts = self._failed_starts + 1 if was is State.STARTING else 0
         if not self._told:
             while_loading = " while loading" if was is State.STARTING else ""
@@ -197,6 +200,8 @@ class Slot(asyncio.Protocol):
     def run(self, batch: list[Held]) -> None:
         assert self._transport is not None
         self.state = State.BUSY
+        self.runs += 1
+        self.ending = False
         self._batch = batch
         self._ran_at = time.perf_counter()  # uvloop's clock has whole milliseconds
         self._transport.write(frame(Run([(held.job.form, held.body) for held in batch])))
@@ -231,6 +236,7 @@ class Slot(asyncio.Protocol):
         if self._timer:
             self._timer.cancel()
         self.state = State.IDLE
+        self.ending = False
 
 
 def _device_environment(device: str) -> dict[str, str]:

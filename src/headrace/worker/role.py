@@ -14,6 +14,7 @@ import time
 from pathlib import Path
 
 import structlog
+from msgspec import structs
 
 from headrace import httpserver
 from headrace.announce import (
@@ -45,6 +46,8 @@ log = structlog.get_logger("headrace.worker")
 #: A model whose full batch takes less has its next batch fetched while it runs; a slower one leaves
 #: jobs on the broker, where any worker that is free sooner can take them.
 FETCH_AHEAD_BELOW_MS = 100.0
+FETCH_EARLY_MS = 20.0  # ... until so long before its batch is expected to end
+FETCH_STEP_S = 0.005
 
 
 class Worker:
@@ -76,7 +79,7 @@ class Worker:
             self._fit,
             free=self._free,
             run=self._run,
-            expired=self._take.drop_expired,
+            expired=self._take.drop,
             may_risk=self._may_risk,
         )
         self._slots = [
@@ -119,13 +122,28 @@ class Worker:
     def _may_risk(self) -> bool:
         """May a batch that brought a process down be run again? Not where it is the last that is
         left of several: the others' calls go on there."""
-        up = sum(slot.state in (State.IDLE, State.BUSY) for slot in self._slots)
-        return up > 1 or len(self._slots) == 1
+        return self._up() > 1 or len(self._slots) == 1
+
+    def _up(self) -> int:
+        return sum(slot.state in (State.IDLE, State.BUSY) for slot in self._slots)
 
     def _run(self, batch: list[Held]) -> None:
         failpoint("worker.executing")
-        next(slot for slot in self._slots if slot.state is State.IDLE).run(batch)
+        slot = next(slot for slot in self._slots if slot.state is State.IDLE)
+        slot.run(batch)
+        took_ms = self._fit.took_ms(len(batch))
+        if took_ms >= FETCH_EARLY_MS:
+            early_s = (took_ms - FETCH_EARLY_MS) / 1000
+            asyncio.get_running_loop().call_later(early_s, self._on_ending, slot, slot.runs)
         self._want()
+
+    def _on_ending(self, slot: Slot, run: int) -> None:
+        """Its batch is about to end: the next one is fetched, in steps, because how many jobs come
+        with a delivery is known only roughly."""
+        if slot.runs == run and slot.state is State.BUSY:
+            slot.ending = True
+            self._want()
+            asyncio.get_running_loop().call_later(FETCH_STEP_S, self._on_ending, slot, run)
 
     def _on_done(
         self, batch: list[Held], outcomes: list[bytes | Problem] | None, took_ms: float
@@ -170,11 +188,16 @@ class Worker:
         self._take.settle(held)
 
     def _want(self) -> None:
-        """Room for a batch in each free slot, and for the next batch where the model is quick."""
+        """Room for a batch in each free slot, and for the next batch where the model is quick or
+        about to be free: fetched only then, a batch would be run with what came first of it."""
         if self._intake is None or self._leaving:
             return
         size = self._gather.batching.max_size
-        ahead = size if self._fit.took_ms(size) < FETCH_AHEAD_BELOW_MS else 0
+        quick = self._fit.took_ms(size) < FETCH_AHEAD_BELOW_MS
+        if quick:
+            ahead = size if self._up() else 0
+        else:
+            ahead = size * sum(slot.ending for slot in self._slots)
         room = self._free() * size + ahead - len(self._gather.waiting)
         # Rounded up: a parcel too many waits here, one too few would leave a slot idle.
         self._intake.want(max(0, math.ceil(room / self._take.per_delivery)))
@@ -198,6 +221,10 @@ class Worker:
 
     def _on_slot_gone(self, was: str) -> None:
         self.metrics.gone.add(self.name, was)
+        if was == State.STARTING.value and not self._up():
+            # It does not come up: what waits here may run elsewhere.
+            for held in self._gather.drain():
+                self._take.give_back(held)
         self._want()
         self._announce()
 
@@ -215,7 +242,8 @@ class Worker:
             model=self.name,
             ready=bool(ready) and not self._leaving,
             reason="leaving" if self._leaving else "" if ready else self._slots[0].reason,
-            card=first.card if first else None,
+            # A class may be served under several names: the settings' name is the model's.
+            card=structs.replace(first.card, name=self.name) if first else None,
             slots=len(self._slots),
             slots_ready=len(ready),
             busy=self._busy(),

@@ -50,12 +50,32 @@ class Parcel:
         self._delivery.hold()
 
 
+class Twins:
+    """The parcels of a job that came twice: what happens to it happens to both."""
+
+    __slots__ = ("_parcels", "attempt", "held_at")
+
+    def __init__(self, *parcels: Parcel | Twins) -> None:
+        self._parcels = parcels
+        self.attempt: int = max(parcel.attempt for parcel in parcels)
+        self.held_at: float = min(parcel.held_at for parcel in parcels)
+
+    def done(self, *, give_back: bool = False) -> None:
+        for parcel in self._parcels:
+            parcel.done(give_back=give_back)
+
+    def hold(self, now: float) -> None:
+        self.held_at = now
+        for parcel in self._parcels:
+            parcel.hold(now)
+
+
 class Held:
     """A job in this worker's hand: what to run, how to settle it, since when."""
 
     __slots__ = ("body", "cancelled", "crashes", "gathered_ms", "job", "parcel", "taken")
 
-    def __init__(self, job: Job, parcel: Parcel, taken: float) -> None:
+    def __init__(self, job: Job, parcel: Parcel | Twins, taken: float) -> None:
         self.job, self.parcel, self.taken = job, parcel, taken
         self.body = job.body
         self.cancelled = False
@@ -104,13 +124,14 @@ class Take:
         job, parcel = held.job, held.parcel
         key = (job.reply_to, job.id)
         twin = self.in_hand.get(key)
-        if twin is not None:  # published again, or thought abandoned: run once, settle the newest
-            twin.parcel = parcel
+        if twin is not None:  # published again, or thought abandoned: run once, settle both
+            twin.parcel = Twins(twin.parcel, parcel)
             self._room()
         elif job.deadline <= held.taken or key in self._cancelled:
-            self.drop_expired(held)
+            held.cancelled = key in self._cancelled
+            self.drop(held)
         elif parcel.attempt > MAX_ATTEMPTS:
-            self._refuse(held, poison(parcel.attempt).problem())
+            self._refuse(held, undeliverable(parcel.attempt).problem())
         else:
             self.in_hand[key] = held
             if job.ref:
@@ -118,9 +139,9 @@ class Take:
             else:
                 self._ready(held)
 
-    def drop_expired(self, held: Held) -> None:
+    def drop(self, held: Held) -> None:
         """Nobody waits for it any more: off the broker, without a reply."""
-        self._metrics.expired()
+        self._metrics.dropped("cancelled" if held.cancelled else "expired")
         self.settle(held)
         self._room()
 
@@ -151,7 +172,7 @@ class Take:
         try:
             held.body = await self._objects.get(held.job.ref)
         except ObjectMissing:
-            self.drop_expired(held)  # its gateway removed it: the call is over
+            self.drop(held)  # its gateway removed it: the call is over
         except Exception:
             refusal = Unavailable("the input cannot be read", code="artifact-unavailable")
             self._refuse(held, refusal.problem())
@@ -176,5 +197,12 @@ class Take:
 def poison(times: int) -> Invalid:
     return Invalid(
         f"the model process ended each of {times} times it was given this input",
+        code="poison-input",
+    )
+
+
+def undeliverable(times: int) -> Invalid:
+    return Invalid(
+        f"no worker answered this input in {times} deliveries, whatever ended them",
         code="poison-input",
     )

@@ -1,0 +1,91 @@
+"""A call of several inputs: one job each, one answer when the last outcome is there."""
+
+from __future__ import annotations
+
+import time
+from functools import partial
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from headrace.errors import Problem, Refusal
+from headrace.gateway.answer import answer_json, problem_json, timings
+from headrace.jobs import Form, Outcome, Returned
+
+if TYPE_CHECKING:
+    from headrace.gateway.app import App
+    from headrace.gateway.snapshot import ModelView
+    from headrace.httpserver import Request
+
+
+class Many:
+    """Outcomes in the order of the inputs; each with its own status, result and timings."""
+
+    def __init__(self, app: App, request: Request, view: ModelView, began: float) -> None:
+        self._app, self._request, self._view = app, request, view
+        self._began = began
+        self._published = 0.0
+        self._numbers: list[int] = []
+        self._outcomes: list[object] = []
+        self._missing = 0
+
+    def start(self, inputs: list[bytes | Refusal], deadline: float) -> None:
+        """Publishes what could be read; what could not has its outcome already."""
+        self._missing = len(inputs)
+        self._outcomes = [None] * len(inputs)
+        self._published = time.time()
+        self._request.on_gone = self._gone
+        for place, body in enumerate(inputs):
+            if isinstance(body, Refusal):
+                self._finish(place, body, None)
+            else:
+                self._numbers.append(
+                    self._app.dispatch.start(
+                        self._view.name,
+                        self._request.id,
+                        body,
+                        deadline=deadline,
+                        form=Form.JSON,
+                        on_outcome=partial(self._finish, place),
+                    )
+                )
+
+    def _gone(self) -> None:
+        """The client left."""
+        for number in self._numbers:
+            self._app.dispatch.cancel(number)
+
+    def _finish(self, place: int, outcome: Outcome | Refusal, returned: Returned | None) -> None:
+        if isinstance(outcome, Refusal):
+            self._outcomes[place] = self._problem(outcome.problem())
+        elif outcome.problem is not None:
+            self._outcomes[place] = self._problem(outcome.problem)
+        else:
+            self._outcomes[place] = self._result(outcome)
+        self._missing -= 1
+        if not self._missing:
+            self._answer()
+
+    def _problem(self, problem: Problem) -> dict[str, object]:
+        self._app.count(self._view.name, problem.status, problem.code)
+        return {"status": problem.status, "problem": problem_json(problem, self._request.id)}
+
+    def _result(self, outcome: Outcome) -> dict[str, object]:
+        read_ms = (self._published - self._began) * 1000
+        times = timings(outcome, read_ms, self._published, time.time())
+        self._app.stages(self._view.name).observe(times)
+        written = {f"{stage}_ms": round(ms, 3) for stage, ms in times._asdict().items()}
+        written["total_ms"] = round(sum(written.values()), 3)
+        return {"status": 200, "result": msgspec.Raw(outcome.body), "timings": written}
+
+    def _answer(self) -> None:
+        card = self._view.card
+        answer_json(
+            self._request,
+            {
+                "results": self._outcomes,
+                "model": self._view.name,
+                "version": card.version if card else "",
+                "request_id": self._request.id,
+            },
+        )
