@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import httptools
 import structlog
@@ -36,6 +36,8 @@ MAX_HEADER = 8192
 MAX_HEADERS = 100
 MAX_HEAD = 65_536
 MAX_PIPELINED = 16
+MAX_KNOWN_HEAD = 1024  # heads up to this are remembered; larger ones are parsed each time
+KNOWN_HEADS = 1024
 HEAD_WAIT_S = 10.0  # from the first byte of a request to the end of its headers
 BODY_WAIT_S = 30.0  # without a byte of the body
 BODY_RATE = 1_000  # bytes a second that an upload must average beside BODY_WAIT_S
@@ -71,6 +73,9 @@ class _StatusLines(dict[int, bytes]):
 _STATUS_LINES = _StatusLines(
     {status: b"HTTP/1.1 %d %b\r\n" % (status, reason) for status, reason in REASONS.items()}
 )
+_OF_ONE_TIME = frozenset(
+    {b"transfer-encoding", b"expect", b"upgrade", b"connection", b"x-request-id", b"traceparent"}
+)
 _OF_AN_UPGRADE = (b"connection", b"upgrade", b"http2-settings")
 #: headers that a request may not have twice, because two readers may choose differently
 _ONCE = frozenset({b"content-length", b"host", b"content-type", b"transfer-encoding"})
@@ -81,13 +86,12 @@ class Request:
 
     __slots__ = (
         "_connection", "_parts", "answered", "body", "headers", "id", "keep_alive", "method",
-        "on_gone", "path", "query", "received", "refusal", "started",
+        "on_gone", "path", "query", "started",
     )  # fmt: skip
 
     def __init__(self, connection: Connection, started: float) -> None:
         self._connection = connection
         self.started = started
-        self.received = started
         self.method = b""
         self.path = b""
         self.query = b""
@@ -98,12 +102,21 @@ class Request:
         self.answered = False
         #: called where the client leaves before it is answered
         self.on_gone: Callable[[], None] | None = None
-        self.refusal: Refusal | None = None
         self._parts: list[bytes | bytearray] = []
 
     def answer(self, status: int, body: bytes, head: bytes) -> None:
         """`head`: further header lines, each ended by CRLF."""
         self._connection.answer(self, status, body, head)
+
+
+class KnownHead(NamedTuple):
+    """What the bytes of one request head mean. `headers` is shared: nobody may change it."""
+
+    method: bytes
+    path: bytes
+    query: bytes
+    headers: dict[bytes, bytes]
+    length: int
 
 
 Handler = Callable[[Request], None]
@@ -126,8 +139,25 @@ class HttpServer:
         #: The time limits; tests shorten them.
         self.head_wait_s, self.body_wait_s, self.idle_wait_s = HEAD_WAIT_S, BODY_WAIT_S, IDLE_WAIT_S
         self.write_wait_s, self.linger_s, self.sweep_s = WRITE_WAIT_S, LINGER_S, 0.5
+        self.heads: dict[bytes, KnownHead] = {}
         self._server: asyncio.Server | None = None
         self._sweeper: asyncio.Task[None] | None = None
+
+    def learn(self, head: bytes, request: Request) -> None:
+        """Keeps what a head means, where it means the same every time: the length of the body is
+        in it, and nothing of the connection hangs on it."""
+        headers = request.headers
+        length = int(headers.get(b"content-length", b"0"))
+        if (
+            not request.keep_alive
+            or b" HTTP/1.1\r\n" not in head
+            or not headers.keys().isdisjoint(_OF_ONE_TIME)
+            or len(request.body) != length
+        ):
+            return
+        if len(self.heads) >= KNOWN_HEADS:
+            self.heads.clear()
+        self.heads[head] = KnownHead(request.method, request.path, request.query, headers, length)
 
     async def open(self, host: str, port: int, *, reuse_port: bool = False) -> int:
         """Gives the port. Raises OSError where it is taken."""
@@ -184,6 +214,7 @@ class Connection(asyncio.Protocol):
         self._wire = 0
         self._head_size = 0
         self._headers: list[tuple[bytes, bytes]] = []
+        self._head = b""  # of the request that begins what was read last, to be learned
         self._last_read = 0.0
         self._closing = False  # nothing more is read
         self._refused = False  # ... because what was sent could not be
@@ -288,6 +319,10 @@ class Connection(asyncio.Protocol):
         if self._reading_body:
             self._wire += len(data)
         else:
+            if self._reading is None:
+                data = self._read_known(data)
+                if not data:
+                    return
             self._head_size += len(data)
         try:
             self._parser.feed_data(data)
@@ -298,6 +333,32 @@ class Connection(asyncio.Protocol):
         else:
             if self._reading is not None:
                 self._check_sizes()
+
+    def _read_known(self, data: bytes) -> bytes:
+        """Whole requests whose head was read before, byte for byte the same, need no parsing: a
+        kept-alive client repeats itself. Gives what is left for the parser."""
+        heads = self._server.heads
+        while data and not self._closing:
+            end = data.find(b"\r\n\r\n", 0, MAX_KNOWN_HEAD) + 4
+            head = data[:end] if end > 3 else b""
+            known = heads.get(head)
+            if known is None:
+                self._head = head
+                return data
+            stop = end + known.length
+            if len(data) < stop:
+                return data
+            request = Request(self, self._last_read)
+            request.method, request.path, request.query = known.method, known.path, known.query
+            request.headers = known.headers
+            request.body = data[end:stop]
+            data = data[stop:]
+            self._open.append(request)
+            if len(self._open) > MAX_PIPELINED and self.transport:
+                self.transport.pause_reading()
+            self._server.on_head(request)
+            self._handle(request)
+        return b"" if self._closing else data
 
     def _throw_away(self, data: bytes) -> None:
         self._thrown += len(data)
@@ -439,7 +500,12 @@ class Connection(asyncio.Protocol):
             self._headers = []
         if not request.keep_alive:
             self._closing = True
-        request.received = self._loop.time()
+        if self._head:
+            self._server.learn(self._head, request)
+            self._head = b""
+        self._handle(request)
+
+    def _handle(self, request: Request) -> None:
         try:
             self._server.handle(request)
         except Refusal as refusal:

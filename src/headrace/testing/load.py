@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import random
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable
@@ -44,14 +45,18 @@ class Connection:
         self._host, self._port = host, port
         self._streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
 
+    async def open(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        """Raises OSError."""
+        if self._streams is None:
+            self._streams = await asyncio.open_connection(self._host, self._port, limit=LIMIT)
+        return self._streams
+
     async def call(
         self, path: str, body: bytes | None = None, headers: dict[str, str] | None = None
     ) -> Answer:
         """POST where there is a body, else GET. `headers` in lower case. Raises OSError,
         IncompleteReadError."""
-        if self._streams is None:
-            self._streams = await asyncio.open_connection(self._host, self._port, limit=LIMIT)
-        reader, writer = self._streams
+        reader, writer = await self.open()
         lines = [f"{'GET' if body is None else 'POST'} {path} HTTP/1.1", f"Host: {self._host}"]
         if body is not None:
             given = {"content-type": "application/json"} | (headers or {})
@@ -208,6 +213,8 @@ class Load:
 
     async def _one(self, port: int) -> None:
         connection = Connection(port)
+        with contextlib.suppress(OSError):  # counted when the call fails
+            await connection.open()  # what a call takes is measured without it
         for given in self._inputs:
             self.ledger.sent += 1
             began = time.perf_counter()
@@ -219,7 +226,7 @@ class Load:
             else:
                 self.ledger.enter(given, answer, time.perf_counter() - began, self._right)
                 if answer.status == 503 and self._pause_refused_s:
-                    await asyncio.sleep(self._pause_refused_s)
+                    await asyncio.sleep(self._pause_refused_s * random.uniform(0.5, 1.5))
             if self._stopped:
                 break
         connection.abort()

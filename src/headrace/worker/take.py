@@ -114,7 +114,9 @@ class Take:
         failpoint("worker.taken")
         now = time.time()
         parcel = Parcel(delivery, len(jobs), now)
-        self.per_delivery += (len(jobs) - self.per_delivery) / 8
+        # Down at once: expecting more than comes means asking for too little, and small batches.
+        fewer = len(jobs) < self.per_delivery
+        self.per_delivery += (len(jobs) - self.per_delivery) / (2 if fewer else 8)
         if parcel.attempt > 1:
             self._metrics.redelivered(len(jobs))
         for job in jobs:
