@@ -21,7 +21,7 @@ from pathlib import Path
 
 from bench import lineup, machine
 from bench.lineup import DEFAULT, HOME, PEERS, Peer
-from bench.load import drive, find_wrk
+from bench.load import drive, drive_quietly, find_wrk
 from bench.serving import Server, ServerFailed
 from bench.tables import Failed, Limit, Record, Timed, report
 from bench.workloads import NAMES, workload
@@ -131,8 +131,7 @@ def visit(options: argparse.Namespace, name: str, peer: str) -> Iterator[Record]
             for connections in options.connections:
                 drive(server, connections, WARM_S)
                 server.drain()
-                loads.append(drive(server, connections, options.seconds))
-                server.drain()
+                loads.append(drive_quietly(server, connections, options.seconds))
                 show(connections, loads[-1].calls_s, loads[-1].p99_ms)
             loaded_mb = server.pss_mb()
             server.check()

@@ -5,13 +5,17 @@ import os
 import shutil
 import subprocess
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from bench.machine import Stolen, wait_quiet
 from bench.serving import Server, ServerFailed
 
 SCRIPT = Path(__file__).parent / "drive.lua"
 ANSWER_LIMIT_S = 10
+QUIET = 0.1  # a cell measured with less stolen counts at once
+TRIES = 2
+WAIT_QUIET_S = 8.0
 MISSING = "wrk is not installed; on Debian: apt-get install wrk"
 
 
@@ -24,6 +28,19 @@ class Load:
     p99_ms: float
     non2xx: int
     socket_errors: int
+    stolen: float = 0.0  # share of the machine that the host kept meanwhile
+
+
+def drive_quietly(server: Server, connections: int, seconds: float) -> Load:
+    """The least disturbed of a few tries: once is enough where the host leaves us alone."""
+    tried: list[Load] = []
+    while len(tried) < TRIES and min((t.stolen for t in tried), default=1.0) > QUIET:
+        wait_quiet(QUIET, WAIT_QUIET_S)
+        stolen = Stolen()
+        load = drive(server, connections, seconds)
+        tried.append(replace(load, stolen=stolen.share()))
+        server.drain()
+    return min(tried, key=lambda t: t.stolen)
 
 
 def find_wrk() -> str:

@@ -20,6 +20,7 @@ HEAD = (
     "PSS idle MB",
     "PSS loaded MB",
     "first answer s",
+    "stolen %",
 )
 
 
@@ -99,6 +100,7 @@ def _peer_row(rows: Sequence[Timed], speed: float, ours: float | None) -> str:
             f"{median(r.idle_mb for r in rows):.0f}",
             f"{median(r.loaded_mb for r in rows):.0f}",
             f"{median(r.first_answer_s for r in rows):.2f}",
+            f"{100 * max(r.load.stolen for r in rows):.0f}",
         )
     )
 
