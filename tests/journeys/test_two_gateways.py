@@ -16,7 +16,12 @@ from headrace.testing.load import Load
 
 MODELS = """
     import time
+    from pathlib import Path
     import headrace
+
+    def note(what: str) -> None:
+        with (Path(__file__).parent / "batches.log").open("a") as log:
+            log.write(what)
 
     class Square(headrace.Model):
         batching = headrace.Batching(max_size=8)
@@ -25,7 +30,9 @@ MODELS = """
             return 3, 10
 
         def predict(self, items: list[int]) -> list[int]:
+            note("b")
             time.sleep(0.02)
+            note("e")
             return [n * n + 1 for n in items]
 """
 TOML = """
@@ -157,6 +164,8 @@ async def test_workers_leave_under_load(tmp_path: Path) -> None:
         # Given back, not abandoned: nothing waited for the broker's patience (3 s).
         assert max(one.ledger.took_s + two.ledger.took_s) < 2.5
         await house.workers_ready("square", 1)
+        batches = (tmp_path / "batches.log").read_text()
+        assert batches.count("b") == batches.count("e") > 100, "a batch was cut short"
 
 
 def seconds_of(timestamp: str) -> float:

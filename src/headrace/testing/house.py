@@ -18,6 +18,7 @@ import json
 import os
 import re
 import secrets
+import shutil
 import signal
 import subprocess
 import sys
@@ -191,10 +192,11 @@ class _Processes:
     def residue(self) -> list[str]:
         """Processes and temporary files of this house that are still there."""
         left = [f"{pid}: {' '.join(command)}" for pid, command in self.commands().items()]
-        for folder in (Path(tempfile.gettempdir()), Path("/dev/shm")):  # noqa: S108
-            if folder.is_dir():
-                left += [str(path) for path in folder.glob(f"headrace-*{self.name}*")]
-        return left
+        return left + [str(path) for path in self._files()]
+
+    def _files(self) -> list[Path]:
+        places = (Path(tempfile.gettempdir()), Path("/dev/shm"))  # noqa: S108
+        return [path for place in places for path in place.glob(f"headrace-*{self.name}*")]
 
     def _spawn(
         self, command: list[str], environment: dict[str, str] | None = None
@@ -217,6 +219,8 @@ class _Processes:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
             time.sleep(0.05)
+        for path in self._files():
+            shutil.rmtree(path, ignore_errors=True)
 
 
 class TestHouse(_Processes):
