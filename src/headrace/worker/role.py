@@ -154,6 +154,14 @@ class Worker:
         self._fit.learn(len(batch), took_ms)
         # The next batch first: the model should not wait for our bookkeeping.
         self._gather.freed()
+        self._reply.batch(batch, outcomes, took_ms)
+        self._want()
+        # Behind the turn's one write, which was asked for just now: callers wait for that.
+        asyncio.get_running_loop().call_soon(self._count, batch, outcomes, took_ms)
+        if self._leaving and not self._busy():
+            self._finished.set()
+
+    def _count(self, batch: list[Held], outcomes: list[bytes | Problem], took_ms: float) -> None:
         failed = sum(isinstance(outcome, Problem) for outcome in outcomes)
         self.metrics.batch(
             [held.taken - held.job.published for held in batch],
@@ -161,10 +169,6 @@ class Worker:
             took_ms / 1000,
             failed,
         )
-        self._reply.batch(batch, outcomes, took_ms)
-        self._want()
-        if self._leaving and not self._busy():
-            self._finished.set()
 
     def _on_batch_died(self, batch: list[Held]) -> None:
         if self._leaving:
