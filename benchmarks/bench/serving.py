@@ -181,7 +181,13 @@ def _pss_kb(pid: int) -> int:
     return 0
 
 
-def _refuse_busy_port() -> None:
-    with socket.socket() as probe:
-        if probe.connect_ex((HOST, PORT)) == 0:
+def _refuse_busy_port(patience_s: float = 15.0) -> None:
+    """The peer before may still be letting go of it."""
+    end = time.monotonic() + patience_s
+    while True:
+        with socket.socket() as probe:
+            if probe.connect_ex((HOST, PORT)) != 0:
+                return
+        if time.monotonic() > end:
             raise ServerFailed(f"something already listens on {HOST}:{PORT}")
+        time.sleep(0.5)
