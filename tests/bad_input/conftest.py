@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from bad_limits import MAX_BODY, MAX_MANY
 from wire import HouseUnderTest
 
 HERE = Path(__file__).parent
@@ -18,8 +19,6 @@ MODELS = {
     "person": "Persons", "numbers": "Numbers", "matrix": "Matrix", "photo": "Photo",
     "pair": "Pair", "free": "Free", "pet": "Pet",
 }  # fmt: skip
-MAX_BODY = 2_000_000
-MAX_MANY = 32
 
 
 @pytest.fixture(scope="session")

@@ -9,7 +9,7 @@ import time
 import zlib
 
 import pytest
-from conftest import MAX_BODY
+from bad_limits import MAX_BODY
 from PIL import Image as Pillow
 from wire import GOOD, MARK, HouseUnderTest, check_problem, eventually
 

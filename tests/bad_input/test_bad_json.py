@@ -7,7 +7,7 @@ import json
 import time
 
 import pytest
-from conftest import MAX_MANY
+from bad_limits import MAX_MANY
 from wire import MARK, HouseUnderTest, check_no_leak, check_problem
 
 M = MARK.encode()
