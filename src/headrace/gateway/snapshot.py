@@ -83,7 +83,6 @@ class Snapshot:
         for name in expected:
             self._add(name)
         self._others: dict[str, tuple[dict[str, int], float]] = {}
-        self.changes = 0  # grows with every change of a card: whoever derives from them looks here
 
     def hear(self, news: Announcement | Outstanding) -> None:
         now = time.monotonic()
@@ -94,10 +93,7 @@ class Snapshot:
         view = self.models.get(news.model)
         if view is None:
             view = self._add(news.model)
-        before = view.card
         view.hear(news, now)
-        if view.card is not before:
-            self.changes += 1
 
     def _add(self, name: str) -> ModelView:
         view = self.models[name] = ModelView(name)
