@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 RUN_VENV := .venv-run
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check fix bench docs clean lock
+.PHONY: help run test check fix faults bench docs clean lock
 
 help:  ## List what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -28,9 +28,9 @@ run: $(RUN_VENV)/.stamp  ## Fetch the eKYC models, start the house, call it on r
 	$(RUN_VENV)/bin/python examples/ekyc/run.py
 
 test: $(VENV)/.stamp check  ## All checks and all tests: unit, conformance, journeys, examples
-	@dev/need npm chromium
+	@dev/need npm chromium postgres rabbitmq-server redis-server faketime
 	$(BIN)/python examples/ekyc/fetch.py
-	$(BIN)/pytest tests/conformance tests/bad_input tests/journeys tests/examples
+	$(BIN)/pytest tests/conformance tests/bad_input tests/journeys tests/examples tests/faults
 
 check: $(VENV)/.stamp  ## Format, lint, types, import direction, unit and docs tests
 	@dev/need curl
@@ -43,6 +43,15 @@ check: $(VENV)/.stamp  ## Format, lint, types, import direction, unit and docs t
 fix: $(VENV)/.stamp  ## Format and repair what can be repaired
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+FAULTS := $(BIN)/python -m tests.faults.run --jobs 200000 --kills 1000 --seed 1
+
+faults: $(VENV)/.stamp  ## 200,000 jobs under 1,000 kills, on each broker and each database
+	@dev/need postgres rabbitmq-server
+	$(FAULTS) --broker nats --database sqlite
+	$(FAULTS) --broker nats --database postgresql
+	$(FAULTS) --broker rabbitmq --database sqlite
+	$(FAULTS) --broker rabbitmq --database postgresql
 
 bench: $(VENV)/.stamp  ## Headrace beside its peers: builds a venv for each, needs wrk
 	$(BIN)/python benchmarks/run.py setup

@@ -22,8 +22,9 @@ from headrace.httpserver import Connection, HttpServer
 from headrace.jobs import Form, Job, Outcome, Returned, parcel_bytes, returned_bytes
 from headrace.objects.memory import MemoryObjects
 from headrace.schema import Reader
-from headrace.settings import GatewaySettings, ModelSettings
+from headrace.settings import GatewaySettings, JobsSettings, ModelSettings, Settings
 from headrace.signature import Card
+from headrace.store.door import StoreDoor
 from headrace.telemetry.metrics import GatewayMetrics
 from headrace.worker.execute import State
 from headrace.worker.frames import Done, frame
@@ -116,8 +117,9 @@ def gateway() -> None:
 def worker() -> None:
     nats = broker()
     made = Worker(
-        "sum", ModelSettings(target="a:B", max_size=64), ".", nats, MemoryObjects("memory://m")
-    )
+        "sum", ModelSettings(target="a:B", max_size=64), ".", nats, MemoryObjects("memory://m"),
+        StoreDoor(Settings()), JobsSettings(),
+    )  # fmt: skip
     intake = NatsIntake(nats._wire, "s", made._take.on_delivery)
     intake._loop = asyncio.get_running_loop()
     made._intake = intake

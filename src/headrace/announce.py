@@ -2,6 +2,8 @@
 
     worker  --Announcement--> every gateway       "gateways"
     gateway --Outstanding---> every gateway       "gateways"
+    worker  --Settled-------> every gateway       "gateways"
+    clerk   --Backlog-------> every gateway       "gateways"
     gateway --"who"---------> every worker        "workers"
     gateway --Cancel--------> a model's workers   "workers.MODEL"
 
@@ -58,5 +60,19 @@ class Outstanding(msgspec.Struct, tag="gateway"):
     calls: dict[str, int]
 
 
+class Settled(msgspec.Struct, tag="settled"):
+    """These stored jobs have ended: who waits for one looks it up."""
+
+    ids: list[str]
+
+
+class Backlog(msgspec.Struct, tag="clerk"):
+    """Stored jobs that wait, by model."""
+
+    waiting: dict[str, int]
+
+
+News = Announcement | Outstanding | Settled | Backlog
+
 announcement_bytes = msgspec.msgpack.Encoder().encode
-read_announcement = msgspec.msgpack.Decoder(Announcement | Outstanding).decode
+read_announcement = msgspec.msgpack.Decoder(News).decode

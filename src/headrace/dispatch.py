@@ -34,6 +34,7 @@ from headrace.jobs import (
     cancel_bytes,
     parcel_bytes,
     read_returned,
+    stored_job,
 )
 from headrace.objects.port import Objects
 
@@ -231,6 +232,16 @@ class Dispatch:
         if not task.cancelled():
             with contextlib.suppress(Exception):
                 task.result()
+
+
+def post_stored(
+    broker: Broker, queue: str, ids: list[str], most: int, refused: Callable[[Refusal], None]
+) -> None:
+    """Publishes stored jobs: the broker carries their ids. Lost or refused, they are published
+    again by the clerk."""
+    now = time.time()
+    for parcel in parcels([stored_job(job_id, now) for job_id in ids], most):
+        broker.publish(queue, parcel_bytes(parcel), refused)
 
 
 def parcels(jobs: list[Job], most: int) -> Iterator[list[Job]]:

@@ -6,6 +6,7 @@
     ├── MethodNotAllowed        405
     ├── NotAcceptable           406
     ├── RequestTimeout          408
+    ├── Conflict                409  not in the state that the thing is in
     ├── LengthRequired          411
     ├── PayloadTooLarge         413
     ├── UriTooLong              414
@@ -110,6 +111,12 @@ class RequestTimeout(Refusal):
     default_code = "request-timeout"
 
 
+class Conflict(Refusal):
+    status = 409
+    title = "Conflict"
+    default_code = "conflict"
+
+
 class LengthRequired(Refusal):
     status = 411
     title = "Length required"
@@ -186,8 +193,8 @@ class DeadlineExceeded(Refusal):
 TITLES: dict[int, str] = {
     kind.status: kind.title
     for kind in (
-        BadRequest, NotFound, MethodNotAllowed, NotAcceptable, RequestTimeout, LengthRequired,
-        PayloadTooLarge, UriTooLong, UnsupportedMediaType, Invalid, HeadersTooLarge, ModelFailed,
-        MethodUnknown, Unavailable, DeadlineExceeded,
+        BadRequest, NotFound, MethodNotAllowed, NotAcceptable, RequestTimeout, Conflict,
+        LengthRequired, PayloadTooLarge, UriTooLong, UnsupportedMediaType, Invalid, HeadersTooLarge,
+        ModelFailed, MethodUnknown, Unavailable, DeadlineExceeded,
     )
 }  # fmt: skip

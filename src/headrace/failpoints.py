@@ -11,7 +11,11 @@ from __future__ import annotations
 import os
 import signal
 
-NAMES = ("worker.taken", "worker.executing", "worker.replied", "child.executing")
+NAMES = (
+    "worker.taken", "worker.claimed", "worker.executing", "worker.replied", "worker.finishing",
+    "worker.finished", "child.executing", "gateway.submitting", "gateway.submitted",
+    "gateway.published", "clerk.looked", "clerk.published",
+)  # fmt: skip
 _SIGNALS = {"kill": signal.SIGKILL, "stop": signal.SIGSTOP}
 
 

@@ -1,6 +1,6 @@
 """The whole house on one machine: `headrace up`.
 
-broker (nats-server) <- gateways, workers <- model processes
+broker (nats-server) <- gateways, clerk, workers <- model processes
 all children of this process: restarted when they die, stopped in order, nothing left behind
 """
 
@@ -79,12 +79,13 @@ class House:
         self.broker: Role | None = None
         self.gateways: list[Role] = []
         self.workers: list[Role] = []
+        self.clerks: list[Role] = []
         self._watching: asyncio.Task[None] | None = None
         self._stopping = False
 
     def _environment(self) -> dict[str, str]:
-        objects = self.settings.objects.url or f"file://{_memory_folder(self._folder)}"
-        environment = {"HEADRACE_OBJECTS__URL": objects}
+        transit = self.settings.objects.transit or f"file://{_memory_folder(self._folder)}"
+        environment = {"HEADRACE_OBJECTS__TRANSIT": transit}
         if not self.settings.broker.url:
             port = free_port()
             self.broker = Role("broker", nats_command(port, self._folder), NATS_ENVIRONMENT)
@@ -96,6 +97,7 @@ class House:
         taken or the broker's server is not installed."""
         for key, url in (
             ("broker.url", self.settings.broker.url),
+            ("objects.transit", self.settings.objects.transit),
             ("objects.url", self.settings.objects.url),
         ):
             if url.startswith("memory:"):
@@ -122,12 +124,20 @@ class House:
             for number in range(model.workers):
                 command = [*python, "worker", self._path, name]
                 self.workers.append(Role(f"worker-{name}-{number}", command, environment))
+        for number in range(self.settings.clerk.count):
+            command = [*python, "clerk", self._path]
+            self.clerks.append(Role(f"clerk-{number}", command, environment))
         for role in self.roles():
             role.start()
         self._watching = asyncio.create_task(self._watch())
 
     def roles(self) -> list[Role]:
-        return [*([self.broker] if self.broker else []), *self.workers, *self.gateways]
+        return [
+            *([self.broker] if self.broker else []),
+            *self.workers,
+            *self.gateways,
+            *self.clerks,
+        ]
 
     async def _watch(self) -> None:
         """Starts again whoever died."""
@@ -164,7 +174,12 @@ class House:
             self._watching.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._watching
-        for roles in (self.gateways, self.workers, [self.broker] if self.broker else []):
+        for roles in (
+            self.gateways,
+            self.workers,
+            self.clerks,
+            [self.broker] if self.broker else [],
+        ):
             for role in roles:
                 told(role.name)
             await asyncio.gather(*(end(r.process, GRACE_S, hurry) for r in roles if r.process))

@@ -20,7 +20,6 @@ import structlog
 from headrace.errors import (
     BadRequest,
     HeadersTooLarge,
-    LengthRequired,
     MethodUnknown,
     ModelFailed,
     PayloadTooLarge,
@@ -53,14 +52,12 @@ FOLD_PARTS = 256  # so many pieces of a body become one buffer: a small `bytes` 
 
 REASONS = {
     200: b"OK", 202: b"Accepted", 204: b"No Content", 400: b"Bad Request", 404: b"Not Found",
-    405: b"Method Not Allowed", 406: b"Not Acceptable", 408: b"Request Timeout",
+    405: b"Method Not Allowed", 406: b"Not Acceptable", 408: b"Request Timeout", 409: b"Conflict",
     411: b"Length Required", 413: b"Payload Too Large", 414: b"URI Too Long",
     415: b"Unsupported Media Type", 422: b"Unprocessable Content",
     431: b"Request Header Fields Too Large", 500: b"Internal Server Error",
     501: b"Not Implemented", 503: b"Service Unavailable", 504: b"Gateway Timeout",
 }  # fmt: skip
-
-_BODY_METHODS = (b"POST", b"PUT", b"PATCH")
 
 
 class _StatusLines(dict[int, bytes]):
@@ -74,7 +71,15 @@ _STATUS_LINES = _StatusLines(
     {status: b"HTTP/1.1 %d %b\r\n" % (status, reason) for status, reason in REASONS.items()}
 )
 _OF_ONE_TIME = frozenset(
-    {b"transfer-encoding", b"expect", b"upgrade", b"connection", b"x-request-id", b"traceparent"}
+    {
+        b"transfer-encoding",
+        b"expect",
+        b"upgrade",
+        b"connection",
+        b"x-request-id",
+        b"traceparent",
+        b"idempotency-key",
+    }
 )
 _OF_AN_UPGRADE = (b"connection", b"upgrade", b"http2-settings")
 #: headers that a request may not have twice, because two readers may choose differently
@@ -107,6 +112,19 @@ class Request:
     def answer(self, status: int, body: bytes, head: bytes) -> None:
         """`head`: further header lines, each ended by CRLF."""
         self._connection.answer(self, status, body, head)
+
+    def begin(self, head: bytes) -> bool:
+        """Starts an answer of 200 that comes piece by piece, up to the end of the connection. False
+        where that cannot be: others that came before on this connection are not answered yet."""
+        return self._connection.begin(self, head)
+
+    def write(self, data: bytes) -> None:
+        """A piece of an answer that was begun."""
+        self._connection.write(self, data)
+
+    def end(self) -> None:
+        """The last piece was written."""
+        self._connection.end(self)
 
 
 class KnownHead(NamedTuple):
@@ -451,8 +469,6 @@ class Connection(asyncio.Protocol):
             raise BadRequest("the Host header is missing", code="bad-request-framing")
         if length is not None and int(length) > self._server.max_body:
             raise PayloadTooLarge(f"the body is larger than {self._server.max_body} bytes")
-        if length is None and encoding is None and request.method in _BODY_METHODS:
-            raise LengthRequired("a Content-Length or chunked encoding is needed")
 
     def _check_version(self, request: Request) -> None:
         """llhttp also knows 0.9 and 2.0, which nothing that speaks them would send here."""
@@ -551,6 +567,23 @@ class Connection(asyncio.Protocol):
                 self._send(ahead, self._answers.pop(ahead))
         else:
             self._answers[request] = data
+
+    def begin(self, request: Request, head: bytes) -> bool:
+        if request.answered or self.transport is None or self._open[0] is not request:
+            return False
+        request.keep_alive = False
+        self._closing = True
+        self.transport.write(b"%b%bConnection: close\r\n\r\n" % (_STATUS_LINES[200], head))
+        return True
+
+    def write(self, request: Request, data: bytes) -> None:
+        if not request.answered and self.transport is not None:
+            self.transport.write(data)
+
+    def end(self, request: Request) -> None:
+        if not request.answered and self.transport is not None:
+            request.answered = True
+            self._close()
 
     def _send(self, request: Request, data: bytes) -> None:
         if self.transport is None:

@@ -27,6 +27,8 @@ class Job(msgspec.Struct, array_like=True, frozen=True):
 
     `id` is unique within `reply_to` (the gateway instance that waits). `body` is the input in
     canonical msgpack (see `signature`); it is empty where `ref` names an object that holds it.
+    Where `stored` is set the broker carries nothing but this: the id of a job in the database, from
+    which the worker that claims it has all the rest, and to which the outcome goes.
     """
 
     id: int
@@ -37,6 +39,7 @@ class Job(msgspec.Struct, array_like=True, frozen=True):
     form: Form
     body: bytes
     ref: str = ""
+    stored: str = ""
 
 
 class Cancel(msgspec.Struct, array_like=True, frozen=True):
@@ -73,6 +76,15 @@ class Returned(msgspec.Struct, array_like=True, frozen=True):
     sent: float
     outcomes: list[Outcome]
     ref: str = ""
+
+
+#: No deadline of its own: a stored job's is in the database, by the database's clock.
+FAR = 1e12
+
+
+def stored_job(job_id: str, published: float) -> Job:
+    """The message of a stored job."""
+    return Job(0, "", job_id, FAR, published, Form.JSON, b"", "", job_id)
 
 
 #: A parcel is the jobs for one model that a door publishes as one message, because they arrived in

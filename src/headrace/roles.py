@@ -1,6 +1,6 @@
 """The role start commands: settings -> ports opened -> a role that runs until told to stop.
 
-`headrace gateway` and `headrace worker` come here; `headrace up` starts those as processes.
+`headrace gateway`, `worker` and `clerk` come here; `headrace up` starts those as processes.
 """
 
 from __future__ import annotations
@@ -10,11 +10,13 @@ import contextlib
 from typing import Any
 
 from headrace.broker.port import Broker
+from headrace.cache.port import Cache
 from headrace.gateway.role import Gateway, address
 from headrace.lifecycle import Stop
 from headrace.objects.port import Objects
-from headrace.schemes import BROKERS, OBJECTS, build
+from headrace.schemes import BROKERS, CACHES, OBJECTS, build
 from headrace.settings import Settings, SettingsError
+from headrace.store.door import StoreDoor
 from headrace.telemetry import logs
 from headrace.worker.role import Worker
 
@@ -34,20 +36,52 @@ def broker_of(settings: Settings, name: str) -> Broker:
     return broker
 
 
-def objects_of(settings: Settings) -> Objects:
-    objects: Objects = build("objects.url", OBJECTS, settings.objects_url())
-    return objects
+def transit_of(settings: Settings) -> Objects:
+    """Where the bodies of sync calls pass."""
+    transit: Objects = build("objects.transit", OBJECTS, settings.transit_url())
+    return transit
+
+
+def cache_of(settings: Settings) -> Cache | None:
+    """The cache that gateways share, not yet opened; None where each has its own alone."""
+    if not settings.cache.url:
+        return None
+    cache: Cache = build(
+        "cache.url",
+        CACHES,
+        settings.cache.url,
+        house=settings.house.name,
+        max_bytes=settings.cache.max_bytes,
+    )
+    return cache
 
 
 async def run_gateway(settings: Settings) -> None:
     stop = Stop()
     broker = broker_of(settings, "gateway")
     await broker.open()
-    gateway = Gateway(settings, broker, objects_of(settings))
+    door = StoreDoor(settings)
+    gateway = Gateway(settings, broker, transit_of(settings), door, cache_of(settings))
     await gateway.open()
     await stop.wait()
     await gateway.drain()
     await broker.close()
+    await door.close()
+
+
+async def run_clerk(settings: Settings) -> None:
+    from headrace.clerk.role import Clerk  # with SQLAlchemy behind it
+
+    stop = Stop()
+    broker = broker_of(settings, "clerk")
+    await broker.open()
+    door = StoreDoor(settings)
+    clerk = Clerk(settings, broker, door)
+    await clerk.open()
+    await stop.wait()
+    await clerk.drain()
+    await broker.close()
+    await door.close()
 
 
 async def run_worker(
@@ -59,6 +93,7 @@ async def run_worker(
         known = ", ".join(settings.models) or "none: the settings have no [models.NAME]"
         raise SettingsError(f"model {', '.join(unknown) or '(none)'}: expected one of {known}")
     stop = Stop()
+    door = StoreDoor(settings)
     workers, brokers = [], []
     for name in models:
         broker = broker_of(settings, f"worker {name}")
@@ -69,7 +104,9 @@ async def run_worker(
             settings.models[name],
             settings.folder,
             broker,
-            objects_of(settings),
+            transit_of(settings),
+            door,
+            settings.jobs,
             ack_wait_s=settings.broker.ack_wait_s,
         )
         workers.append(worker)
@@ -77,6 +114,7 @@ async def run_worker(
     await stop.wait()
     await asyncio.gather(*(worker.drain(WORKER_GRACE_S) for worker in workers))
     await asyncio.gather(*(broker.close() for broker in brokers))
+    await door.close()
 
 
 def run(role: str, settings: Settings, work: Any) -> None:
@@ -89,8 +127,8 @@ def run(role: str, settings: Settings, work: Any) -> None:
 
 
 def main(arguments: list[str]) -> None:
-    """`python -m headrace.roles gateway|worker FILE [MODEL]`: what the house starts. Without the
-    command line's libraries, which a role has no use for (20 MB, 0.2 s)."""
+    """`python -m headrace.roles gateway|worker|clerk FILE [MODEL]`: what the house starts. Without
+    the command line's libraries, which a role has no use for (20 MB, 0.2 s)."""
     import signal
 
     from headrace.lifecycle import die_with_parent
@@ -101,6 +139,8 @@ def main(arguments: list[str]) -> None:
     settings = load(path)
     if role == "gateway":
         run("gateway", settings, run_gateway(settings))
+    elif role == "clerk":
+        run("clerk", settings, run_clerk(settings))
     else:
         run("worker", settings, run_worker(settings, arguments[2:], "127.0.0.1:0"))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from importlib import import_module
 from typing import Any, NamedTuple
-from urllib.parse import urlsplit
+from urllib.parse import urlsplit, urlunsplit
 
 
 class Adapter(NamedTuple):
@@ -18,15 +18,31 @@ BROKERS = {
     "memory": Adapter("headrace.broker.memory:MemoryBroker"),
     "nats": Adapter("headrace.broker.nats:NatsBroker"),
     "tls": Adapter("headrace.broker.nats:NatsBroker"),
+    "amqp": Adapter("headrace.broker.amqp:AmqpBroker", "'headrace[rabbitmq]'"),
+    "amqps": Adapter("headrace.broker.amqp:AmqpBroker", "'headrace[rabbitmq]'"),
 }
 OBJECTS = {
     "memory": Adapter("headrace.objects.memory:MemoryObjects"),
     "file": Adapter("headrace.objects.file:FileObjects"),
+    "s3": Adapter("headrace.objects.cloud:CloudObjects", "'headrace[cloud]'"),
+    "gs": Adapter("headrace.objects.cloud:CloudObjects", "'headrace[cloud]'"),
+    "az": Adapter("headrace.objects.cloud:CloudObjects", "'headrace[cloud]'"),
+}
+CACHES = {
+    "memory": Adapter("headrace.cache.memory:MemoryCache"),
+    "redis": Adapter("headrace.cache.redis:RedisCache", "'headrace[redis]'"),
+    "rediss": Adapter("headrace.cache.redis:RedisCache", "'headrace[redis]'"),
 }
 
 
 class UnknownScheme(ValueError):
     """A URL whose scheme no adapter has."""
+
+
+def shown(url: str) -> str:
+    """A URL for people and logs: without what may be secret, user, password and query."""
+    parts = urlsplit(url)
+    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2], query=""))
 
 
 def build(port: str, table: dict[str, Adapter], url: str, **options: Any) -> Any:
@@ -36,11 +52,11 @@ def build(port: str, table: dict[str, Adapter], url: str, **options: Any) -> Any
     adapter = table.get(scheme)
     if adapter is None:
         known = ", ".join(f"{name}://" for name in table)
-        raise UnknownScheme(f"{port} = {url!r}: no adapter for {scheme!r}; expected {known}")
+        raise UnknownScheme(f"{port} = {shown(url)!r}: no adapter for {scheme!r}; expected {known}")
     module, _, name = adapter.target.partition(":")
     try:
         make = getattr(import_module(module), name)
     except ImportError as error:
         hint = f"; install it with: pip install {adapter.install}" if adapter.install else ""
-        raise ImportError(f"{port} = {url!r} needs {error.name}{hint}") from error
+        raise ImportError(f"{port} = {shown(url)!r} needs {error.name}{hint}") from error
     return make(url, **options)

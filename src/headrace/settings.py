@@ -42,6 +42,8 @@ class House(_Section, frozen=True):
 
     #: Part of every queue's name: houses of different names share a broker without meeting.
     name: Name = "house"
+    #: The folder of what must outlive the house (database, objects), relative to the settings file.
+    state: str = ".headrace"
 
 
 class GatewaySettings(_Section, frozen=True):
@@ -68,10 +70,20 @@ class GatewaySettings(_Section, frozen=True):
     drain_notice_s: Annotated[float, Meta(ge=0)] = 0.0
     #: Time for open calls to be answered after that.
     drain_s: Seconds = 30.0
+    #: The header in which a trusted proxy in front names the tenant; "": all are "default".
+    tenant_header: Annotated[str, Meta(pattern=r"^[A-Za-z0-9-]*$")] = ""
+
+
+class Retention(_Section, frozen=True):
+    """None: as `jobs` says."""
+
+    retain_input_hours: Annotated[float, Meta(ge=0)] | None = None
+    retain_result_days: Annotated[float, Meta(gt=0)] | None = None
 
 
 class BrokerSettings(_Section, frozen=True):
-    #: memory://name or nats://host:port[,host:port]; "" lets `headrace up` start a NATS server.
+    #: memory://name, nats://host:port[,host:port] or amqp://user:password@host:port/vhost; "" lets
+    #: `headrace up` start a NATS server.
     url: str = ""
     #: A job neither acked nor held for this long is given to another worker.
     ack_wait_s: Seconds = 3.0
@@ -79,9 +91,82 @@ class BrokerSettings(_Section, frozen=True):
     queue_bound: Positive = 10_000
 
 
-class ObjectsSettings(_Section, frozen=True):
-    #: file:///folder or memory://name; "" is a folder in memory (/dev/shm) named after the house.
+class DatabaseSettings(_Section, frozen=True):
+    #: sqlite:///file or postgresql://user:password@host:port/name; "" is a file in `house.state`.
     url: str = ""
+    #: Connections of one process.
+    connections: Positive = 4
+    #: A statement or a commit that takes longer has failed.
+    timeout_s: Seconds = 2.0
+
+
+class ObjectsSettings(_Section, frozen=True):
+    #: Where the inputs and results of stored jobs lie that are too large for their row:
+    #: file:///folder, s3://bucket, gs://bucket or az://container; "" is a folder in `house.state`.
+    url: str = ""
+    #: A second place, for when the first is down; "": none.
+    fallback: str = ""
+    #: Each operation may take this long before the fallback is asked.
+    timeout_s: Seconds = 3.0
+    #: The file of the keys that inputs and results are sealed with; "": they lie as they are.
+    keys: str = ""
+    #: Where the bodies of sync calls pass: file:///folder or memory://name; "" is a folder in
+    #: memory (/dev/shm) named after the house.
+    transit: str = ""
+
+
+class CacheSettings(_Section, frozen=True):
+    #: redis://host:port; "": each gateway has its own alone.
+    url: str = ""
+    #: Of the part in each gateway's memory.
+    max_bytes: Positive = 67_108_864
+    #: A shared cache that takes longer is gone without.
+    timeout_ms: Positive = 50
+
+
+class JobsSettings(_Section, frozen=True):
+    #: Inputs and results up to this size lie in their row, larger ones in the objects.
+    inline_limit_bytes: Annotated[int, Meta(ge=0, le=1_048_576)] = 16_384
+    #: A worker that does not renew its lease for this long has lost its jobs.
+    lease_s: Seconds = 2.0
+    #: A job that names no deadline expires after this long.
+    default_ttl_s: Seconds = 86_400.0
+    #: No deadline is later.
+    max_ttl_s: Seconds = 604_800.0
+    #: Runs of one job before it is dead.
+    max_attempts: Positive = 5
+    #: The wait before a second run; doubled for each further one, with jitter.
+    backoff_s: Seconds = 1.0
+    #: ... up to this.
+    backoff_max_s: Seconds = 300.0
+    #: A bulk job that waited this long is treated as an interactive one.
+    ageing_s: Seconds = 60.0
+    #: Jobs of one model that may wait.
+    max_waiting: Positive = 1_000_000
+    #: An input is kept this long after its job ended; 0: removed with the end.
+    retain_input_hours: Annotated[float, Meta(ge=0)] = 24.0
+    #: A result and its row are kept this long after the end.
+    retain_result_days: Annotated[float, Meta(gt=0)] = 7.0
+    #: Tenants whose inputs and results are kept for other times.
+    tenants: dict[str, Retention] = {}
+
+
+class WebhooksSettings(_Section, frozen=True):
+    #: Also send to http:// and to addresses that are not public: for tests and closed sites.
+    allow_private: bool = False
+    #: The time of one delivery.
+    timeout_s: Seconds = 10.0
+    #: Deliveries are tried again for this long.
+    retry_hours: Seconds = 72.0
+    #: Deliveries under way at once to one webhook.
+    at_once: Positive = 4
+
+
+class ClerkSettings(_Section, frozen=True):
+    #: Clerk processes that `headrace up` starts.
+    count: Annotated[int, Meta(ge=0)] = 1
+    #: Pause between two rounds of the books.
+    every_s: Seconds = 0.25
 
 
 class TelemetrySettings(_Section, frozen=True):
@@ -108,13 +193,26 @@ class ModelSettings(_Section, frozen=True, rename={"target": "class"}):
     load_limit_s: Seconds = 300.0
     #: A batch that takes longer has its model process killed.
     stuck_after_s: Seconds = 30.0
+    #: Results are kept for calls of equal content for this long; 0: each call is run anew.
+    cache_ttl_s: Annotated[float, Meta(ge=0)] = 0.0
+    #: Overrides `jobs.max_attempts`.
+    max_attempts: Positive | None = None
+    #: Overrides `jobs.retain_input_hours`.
+    retain_input_hours: Annotated[float, Meta(ge=0)] | None = None
+    #: Overrides `jobs.retain_result_days`.
+    retain_result_days: Annotated[float, Meta(gt=0)] | None = None
 
 
 class Settings(_Section, frozen=True):
     house: House = House()
     gateway: GatewaySettings = GatewaySettings()
     broker: BrokerSettings = BrokerSettings()
+    database: DatabaseSettings = DatabaseSettings()
     objects: ObjectsSettings = ObjectsSettings()
+    cache: CacheSettings = CacheSettings()
+    jobs: JobsSettings = JobsSettings()
+    webhooks: WebhooksSettings = WebhooksSettings()
+    clerk: ClerkSettings = ClerkSettings()
     telemetry: TelemetrySettings = TelemetrySettings()
     models: dict[Name, ModelSettings] = {}
     #: Set by `load`: the folder of the settings file.
@@ -123,9 +221,19 @@ class Settings(_Section, frozen=True):
     def broker_url(self) -> str:
         return self.broker.url or "nats://127.0.0.1:4222"
 
+    def state(self) -> Path:
+        """The folder of what outlives the house."""
+        return (Path(self.folder) / self.house.state).resolve()
+
+    def database_url(self) -> str:
+        return self.database.url or f"sqlite:///{self.state()}/{self.house.name}.db"
+
     def objects_url(self) -> str:
-        if self.objects.url:
-            return self.objects.url
+        return self.objects.url or f"file://{self.state()}/objects"
+
+    def transit_url(self) -> str:
+        if self.objects.transit:
+            return self.objects.transit
         memory = Path("/dev/shm")  # noqa: S108 - the folder is made for this user alone
         root = memory if memory.is_dir() else Path(os.environ.get("TMPDIR", "/tmp"))  # noqa: S108
         return f"file://{root}/headrace-{os.getuid()}-{self.house.name}"
@@ -216,7 +324,9 @@ def _value_at(tree: Any, key: str) -> Any:
 def _known_keys(key: str) -> str:
     kinds: dict[str, type[msgspec.Struct]] = {
         "": Settings, "house": House, "gateway": GatewaySettings, "broker": BrokerSettings,
-        "objects": ObjectsSettings, "telemetry": TelemetrySettings,
+        "database": DatabaseSettings, "objects": ObjectsSettings, "cache": CacheSettings,
+        "jobs": JobsSettings, "webhooks": WebhooksSettings, "clerk": ClerkSettings,
+        "telemetry": TelemetrySettings,
     }  # fmt: skip
     kind = kinds.get(key, ModelSettings)
     names = [field.encode_name for field in msgspec.structs.fields(kind)]

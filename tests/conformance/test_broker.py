@@ -55,10 +55,14 @@ def broker(url: str, house: str, **options: Any) -> Broker:
 
 
 @pytest.mark.parametrize("question", QUESTIONS)
-@pytest.mark.parametrize("scheme", ["memory", "nats"])
-async def test_exam(scheme: str, question: str, shared: Server) -> None:
+@pytest.mark.parametrize("scheme", ["memory", "nats", "nats?replicas=3"])
+async def test_exam(scheme: str, question: str, request: pytest.FixtureRequest) -> None:
     house = f"exam-{secrets.token_hex(4)}"
-    url = shared.url if scheme == "nats" else f"memory://{house}"
+    url = {
+        "memory": lambda: f"memory://{house}",
+        "nats": lambda: request.getfixturevalue("shared").url,
+        "nats?replicas=3": lambda: f"{request.getfixturevalue('nats_cluster').url}?replicas=3",
+    }[scheme]()
     exam = Exam(lambda **options: broker(url, house, **options))
     try:
         await getattr(exam, question)()
@@ -67,7 +71,8 @@ async def test_exam(scheme: str, question: str, shared: Server) -> None:
 
 
 def test_every_scheme_was_examined() -> None:
-    assert set(BROKERS) == {"memory", "nats", "tls"}  # tls is nats, after a handshake
+    here = {"memory", "nats", "tls"}  # tls is nats, after a handshake
+    assert set(BROKERS) == here | {"amqp", "amqps"}  # test_broker_amqp.py
 
 
 async def test_nobody_there_is_said_so() -> None:

@@ -25,6 +25,8 @@ SOURCE = ROOT / "src" / "headrace"
 
 
 def default_of(field: Any) -> str:
+    if field.default_factory is not msgspec.NODEFAULT:
+        return json.dumps(field.default_factory())
     if field.default is msgspec.NODEFAULT:
         return "required"
     value = list(field.default) if isinstance(field.default, tuple) else field.default
@@ -58,7 +60,7 @@ def test_the_environment_names_are_read() -> None:
     """The names on the page reach the keys beside them."""
     environment = {"HEADRACE_MODELS__IRIS__CLASS": "models:Iris"}
     for default, name in settings_in_code().values():
-        if default not in ("required", "unset") and not default.startswith("["):
+        if default not in ("required", "unset") and default[0] not in "[{":
             given = json.loads(default) if default[0] == '"' else default
             environment[name.replace("MODELS__NAME__", "MODELS__IRIS__")] = given
     loaded = settings.load(environment=environment)

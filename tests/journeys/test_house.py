@@ -235,7 +235,7 @@ async def test_large_bodies_go_by_reference(tmp_path: Path) -> None:
         class = "models:Wide"
     """
     objects = tmp_path / "objects"
-    environment = {"HEADRACE_OBJECTS__URL": f"file://{objects}"}
+    environment = {"HEADRACE_OBJECTS__TRANSIT": f"file://{objects}"}
     async with TestHouse(MODELS, toml, tmp_path, environment=environment) as house:
         picture = jpeg(1_000_000)
         answer = await house.call("pixels", picture, content_type="image/jpeg")

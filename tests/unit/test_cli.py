@@ -23,7 +23,8 @@ from headrace.client import Client, Readiness
 from headrace.client.answers import ModelReadiness
 from headrace.errors import Unavailable
 
-COMMANDS = ["up", "gateway", "worker", "call", "models", "status", "check"]
+COMMANDS = ["up", "gateway", "worker", "clerk", "call", "jobs", "dead", "models", "status",
+            "check"]  # fmt: skip
 TIMINGS = {"read_ms": 0.1, "queued_ms": 0.4, "executed_ms": 2.0, "total_ms": 2.5}
 ANSWER = {"result": {"same": True}, "model": "m", "version": "7", "request_id": "r1",
           "timings": TIMINGS}  # fmt: skip
@@ -246,13 +247,14 @@ def test_fields() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "expected_s"), [("2s", 2.0), ("500ms", 0.5), ("1m", 60.0), ("1.5", 1.5), (" 3s ", 3.0)]
+    ("text", "expected_s"),
+    [("2s", 2.0), ("500ms", 0.5), ("1m", 60.0), ("1.5", 1.5), (" 3s ", 3.0), ("24h", 86_400.0)],
 )
 def test_times(text: str, expected_s: float) -> None:
     assert seconds(text) == expected_s
 
 
-@pytest.mark.parametrize("text", ["", "s", "0", "-1s", "nan", "inf", "2h", "1e9"])
+@pytest.mark.parametrize("text", ["", "s", "0", "-1s", "nan", "inf", "25h", "1e9"])
 def test_no_times(text: str) -> None:
     with pytest.raises(typer.BadParameter, match="expected a time"):
         seconds(text)
@@ -296,6 +298,15 @@ def test_status(house: Run) -> None:
     line = next(row for row in result.output.splitlines() if row.startswith("face-match"))
     assert line.split() == ["face-match", "ready", "2", "2/4", "2", "6", "5", "3", "1,234"]
     assert "w-1: loading" in result.output and "gateway abcdef01 at" in result.output
+
+
+def test_status_with_stored_jobs(house: Run) -> None:
+    [model] = STATUS["models"]  # type: ignore[misc]
+    stored = STATUS | {"models": [model | {"jobs_waiting": 1234}]}
+    output = house(httpx.Response(200, json=stored), "status").output
+    assert "stored jobs" in output
+    line = next(row for row in output.splitlines() if row.startswith("face-match"))
+    assert line.split()[-1] == "1,234"
 
 
 def test_status_of_a_house_that_is_not_ready(house: Run) -> None:

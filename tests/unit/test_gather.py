@@ -12,17 +12,13 @@ from headrace.worker.gather import Gather
 
 
 @dataclass(eq=False)
-class FakeJob:
-    deadline: float
-
-
-@dataclass(eq=False)
 class FakeHeld:
     number: int = 0
-    job: FakeJob = field(default_factory=lambda: FakeJob(time.time() + 60))
+    deadline: float = field(default_factory=lambda: time.time() + 60)
     taken: float = field(default_factory=time.time)
     gathered_ms: float = 0.0
     cancelled: bool = False
+    bulk: bool = False
 
 
 class Bench:
@@ -108,7 +104,7 @@ async def test_a_full_batch_does_not_wait():
 async def test_a_near_deadline_ends_the_wait():
     bench = Bench(max_wait_ms=60_000)
     bench.fit.learn(1, 100.0)
-    bench.gather.add(FakeHeld(1, FakeJob(time.time() + 0.115)))
+    bench.gather.add(FakeHeld(1, time.time() + 0.115))
     await turn()
     assert bench.batches == [[1]]
 
@@ -117,7 +113,7 @@ async def test_a_near_deadline_ends_the_wait():
 async def test_what_cannot_be_answered_in_time_never_reaches_the_model(left_s):
     bench = Bench(max_size=1)  # so that others wait behind it
     bench.fit.learn(1, 100.0)
-    late = FakeHeld(1, FakeJob(time.time() + left_s))
+    late = FakeHeld(1, time.time() + left_s)
     bench.gather.add(late)
     bench.add(2)
     await turn()
@@ -137,7 +133,7 @@ async def test_what_nobody_waits_for_any_more_never_reaches_the_model():
 
 async def test_when_all_are_late_nothing_runs():
     bench = Bench()
-    bench.gather.add(FakeHeld(1, FakeJob(time.time() - 1)))
+    bench.gather.add(FakeHeld(1, time.time() - 1))
     await turn()
     assert bench.batches == [] and len(bench.expired) == 1
 
@@ -162,3 +158,44 @@ async def test_draining_gives_up_all_that_does_not_run():
     bench.free = 1
     bench.gather.turn()
     assert bench.batches == []
+
+
+# -- bulk ------------------------------------------------------------------------------------------
+
+
+async def test_bulk_fills_what_the_others_leave_free():
+    bench = Bench(free=0)
+    for number in (91, 92, 93):
+        bench.gather.add(FakeHeld(number, bulk=True))
+    bench.add(1, 2)
+    for _ in range(2):
+        bench.free = 1
+        bench.gather.turn()
+    assert bench.batches == [[1, 2, 91, 92], [93]]
+
+
+async def test_bulk_waits_while_others_fill_the_batch():
+    bench = Bench(free=0)
+    bench.gather.add(FakeHeld(91, bulk=True))
+    for batch in ((1, 2, 3, 4), (5, 6, 7, 8)):
+        bench.add(*batch)
+        bench.free = 1
+        bench.gather.turn()
+    assert bench.batches == [[1, 2, 3, 4], [5, 6, 7, 8]] and len(bench.gather.bulk) == 1
+    bench.free = 1
+    bench.gather.turn()
+    assert bench.batches[-1] == [91]
+
+
+async def test_bulk_alone_runs():
+    bench = Bench()
+    bench.gather.add(FakeHeld(91, bulk=True))
+    await turn()
+    assert bench.batches == [[91]]
+
+
+async def test_draining_gives_up_bulk_as_well():
+    bench = Bench(free=0)
+    bench.gather.add(FakeHeld(91, bulk=True))
+    assert [held.number for held in bench.gather.drain()] == [91]
+    assert not bench.gather.bulk

@@ -278,3 +278,84 @@ async def test_head_and_small_things(connect, server, handler) -> None:
     answer_text(handler.kept[0], 200, b"hi", "text/plain", x_more="1")
     head = await asyncio.wait_for(client.reader.readuntil(b"hi"), 3)
     assert b"Content-Type: text/plain\r\nX-More: 1\r\n" in head
+
+
+# -- answers piece by piece ------------------------------------------------------------------------
+
+
+async def begun(connect, handler, data):
+    """A client, and its request that was begun."""
+    client = await connect()
+    client.send(data)
+    while not handler.kept:
+        await asyncio.sleep(0.005)
+    return client, handler.kept[-1]
+
+
+async def test_an_answer_in_pieces(connect, handler) -> None:
+    client, request = await begun(connect, handler, get(b"/later"))
+    assert request.begin(b"Content-Type: text/event-stream\r\n")
+    head = await asyncio.wait_for(client.reader.readuntil(b"\r\n\r\n"), 3)
+    assert head.startswith(b"HTTP/1.1 200 OK\r\n") and b"Connection: close" in head
+    assert b"content-length" not in head.lower()
+    for piece in (b"one\n", b"two\n"):
+        request.write(piece)
+        assert await asyncio.wait_for(client.reader.readexactly(4), 3) == piece
+    request.end()
+    assert await client.end() == b""
+    request.write(b"too late")
+    request.end()
+    request.answer(200, b"too late", b"")
+
+
+async def test_pieces_outlive_the_limits_of_idle_connections(connect, handler, server) -> None:
+    client, request = await begun(connect, handler, get(b"/later"))
+    assert request.begin(b"")
+    await asyncio.sleep(3 * server.idle_wait_s)
+    request.write(b"still here")
+    request.end()
+    assert (await client.end()).endswith(b"still here")
+
+
+async def test_no_pieces_behind_a_request_that_is_not_answered(connect, handler) -> None:
+    client, _ = await begun(connect, handler, get(b"/later/1") + get(b"/later/2"))
+    first, second = handler.kept
+    assert not second.begin(b""), "its bytes would be taken for the first one's"
+    handler.say(first)
+    assert await client.answer() == (200, b"/later/1|")
+    assert second.begin(b""), "now it is its turn"
+    second.end()
+
+
+async def test_what_is_pipelined_behind_pieces_is_not_answered(connect, handler) -> None:
+    client, _ = await begun(connect, handler, get(b"/later/1") + get(b"/2"))
+    [first] = handler.kept
+    assert first.begin(b"")
+    client.send(get(b"/3"))
+    await asyncio.sleep(0.05)
+    first.write(b"one")
+    first.end()
+    everything = await client.end()
+    assert everything.endswith(b"\r\n\r\none") and b"/2|" not in everything
+    assert [request.path for request in handler.seen] == [b"/later/1", b"/2"]
+
+
+async def test_a_client_that_leaves_its_pieces(connect, handler) -> None:
+    client, request = await begun(connect, handler, get(b"/later"))
+    gone = asyncio.Event()
+    request.on_gone = gone.set
+    assert request.begin(b"")
+    client.writer.close()
+    await asyncio.wait_for(gone.wait(), 3)
+    request.write(b"nobody")
+    request.end()
+    assert not request.begin(b"")
+
+
+async def test_heads_with_a_key_are_of_one_time(connect, server) -> None:
+    """Each has its own: they would drive out those that come again."""
+    client = await connect()
+    for number in range(3):
+        client.send(get(b"/", b"Idempotency-Key: k%d\r\n" % number))
+        assert (await client.answer())[0] == 200
+    assert server.heads == {}

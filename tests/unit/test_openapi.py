@@ -16,13 +16,17 @@ from msgspec import Meta
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
 import headrace
-from headrace.errors import Refusal
+from headrace.errors import MethodNotAllowed, Problem, Refusal
 from headrace.gateway.answer import Timings
 from headrace.gateway.app import App
+from headrace.gateway.job_views import accepted, job_json, job_view
+from headrace.gateway.jobs import PATH, JobsApi
 from headrace.gateway.openapi import openapi
 from headrace.gateway.snapshot import Snapshot
+from headrace.gateway.webhooks import WebhooksApi
 from headrace.httpserver import Request
-from headrace.settings import GatewaySettings
+from headrace.records import Lost, Priority, Record, State
+from headrace.settings import GatewaySettings, Settings, WebhooksSettings
 from headrace.signature import Card, Signature, card
 from headrace.telemetry.metrics import GatewayMetrics
 
@@ -270,10 +274,21 @@ class Nowhere:
         return {}
 
 
+class Unstored:
+    """Errands that know the verbs and run nothing: there is no store."""
+
+    def run(self, request: Request, verbs: dict[bytes, Any]) -> None:
+        if request.method not in verbs:
+            raise MethodNotAllowed("others")
+
+
 @pytest.fixture
 def app() -> App:
     snapshot = Snapshot("here", ["oak"])
-    return App(GatewaySettings(), snapshot, Nowhere(), GatewayMetrics())  # type: ignore[arg-type]
+    app = App(GatewaySettings(), snapshot, Nowhere(), GatewayMetrics())  # type: ignore[arg-type]
+    app.jobs = JobsApi(app, Settings(), Unstored(), None)  # type: ignore[arg-type]
+    app.webhooks = WebhooksApi(Unstored(), WebhooksSettings())  # type: ignore[arg-type]
+    return app
 
 
 def runs(app: App, method: str, path: str) -> bool:
@@ -281,6 +296,7 @@ def runs(app: App, method: str, path: str) -> bool:
     outside = Outside()
     request = Request(outside, 0.0)  # type: ignore[arg-type]
     request.method, request.path = method.upper().encode(), path.encode()
+    request.headers = {b"content-length": b"0"}
     try:
         app.on_head(request)
         app.handle(request)
@@ -290,7 +306,7 @@ def runs(app: App, method: str, path: str) -> bool:
 
 
 def filled(path: str) -> str:
-    return path.replace("{name}", "oak").replace("{version}", "1")
+    return path.replace("{name}", "oak").replace("{version}", "1").replace("{id}", "0" * 32)
 
 
 def test_each_documented_route_runs(app: App, cards: list[Card]) -> None:
@@ -320,3 +336,60 @@ def test_each_prefix_route_is_documented(cards: list[Card]) -> None:
     assert {"/models/", "/predict-many", "/v2/"} <= set(pieces)
     for piece in set(pieces) - {"/"}:
         assert any(piece in path for path in documented), piece
+
+
+def test_the_routes_of_stored_jobs_are_documented(app: App, cards: list[Card]) -> None:
+    """Every path that their pattern takes, with the methods that run and no others."""
+    paths = openapi(cards[:1])["paths"]
+    [suffixes] = re.findall(rb"\(\?:/\(([a-z|]+)\)\)\?$", PATH.pattern)
+    known = [
+        "/jobs",
+        "/jobs/{id}",
+        *(f"/jobs/{{id}}/{word.decode()}" for word in suffixes.split(b"|")),
+    ]
+    assert [path for path in paths if path.startswith("/jobs")] == known
+    for path in known:
+        methods = ("get", "post", "put", "delete", "patch")
+        running = {method for method in methods if runs(app, method, filled(path))}
+        assert running == paths[path].keys() & set(methods), path
+
+
+def test_a_submit_is_documented(document: dict[str, Any]) -> None:
+    submit = document["paths"]["/models/face-match/jobs"]["post"]
+    assert {"200", "202", "404", "422", "503"} <= submit["responses"].keys()
+    names = {parameter["$ref"].rpartition("/")[2] for parameter in submit["parameters"]}
+    assert {"IdempotencyKey", "Priority", "JobLifeMs", "Prefer"} <= names
+    assert "multipart/form-data" in submit["requestBody"]["content"]
+    stored = submit["responses"]["202"]
+    assert {"Location", "Idempotent-Replayed"} <= stored["headers"].keys()
+    valid(document, stored["content"]["application/json"]["example"], stored)
+
+
+def test_a_predict_may_become_a_job(document: dict[str, Any]) -> None:
+    predict = document["paths"]["/models/oak/predict"]["post"]
+    assert {"200", "202", "409", "422", "503"} <= predict["responses"].keys()
+    assert "Headrace-Job" in predict["responses"]["200"]["headers"]
+
+
+def test_the_schema_of_a_job_takes_a_real_one(document: dict[str, Any]) -> None:
+    problem = Problem(500, "model-failed", "it raised")
+    record = Record(
+        "0" * 32, "default", "oak", State.DEAD, Priority.BULK, 2, 2, 2, "r-1", 1.0, 2.0, 1.5, None,
+        "w", "1", 3.0, b"", "", problem, "", False,
+    )  # fmt: skip
+    one = document["paths"]["/jobs/{id}"]["get"]["responses"]["200"]
+    for losses in ([], [Lost(1, "w", 1.5, "it died")]):
+        valid(document, json.loads(job_json(record, None, losses)), one)
+    valid(document, json.loads(job_json(record, b"[1]")), one)
+    listed = document["paths"]["/jobs"]["get"]["responses"]["200"]
+    valid(document, {"jobs": [job_view(record)], "next": None}, listed)
+    stored = document["paths"]["/models/oak/jobs"]["post"]["responses"]["202"]
+    valid(document, accepted("0" * 32, "oak", "waiting", "r-1"), stored)
+    with pytest.raises(jsonschema.ValidationError):
+        valid(document, job_view(record) | {"state": "lost"}, one)
+
+
+def valid(document: dict[str, Any], body: Any, response: dict[str, Any]) -> None:
+    schema = response["content"]["application/json"]["schema"]
+    schema = schema | {"components": document["components"]}
+    jsonschema.Draft202012Validator(schema).validate(body)

@@ -72,4 +72,4 @@ def test_a_missing_file(tmp_path):
 
 
 def test_the_default_objects_are_in_memory(path):
-    assert load(path, environment={}).objects_url().startswith("file://")
+    assert load(path, environment={}).transit_url().startswith("file://")

@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from headrace.jobs import Cancel, Form, Job, cancel_bytes, parcel_bytes
+from headrace.jobs import Cancel, Form, Job, cancel_bytes, parcel_bytes, stored_job
 from headrace.objects.memory import MemoryObjects
 from headrace.telemetry.metrics import WorkerMetrics
 from headrace.worker.take import MAX_ATTEMPTS, Take
@@ -26,12 +26,12 @@ class FakeDelivery:
 
 class Bench:
     def __init__(self):
-        self.ready, self.refused, self.rooms = [], [], 0
+        self.ready, self.refused, self.asked, self.rooms = [], [], [], 0
         self.metrics = WorkerMetrics("m")
         self.take = Take(
             MemoryObjects("memory://take"), self.metrics, ready=self.ready.append,
             refuse=lambda held, problem: self.refused.append(problem.code), room=self.room,
-            ack_wait_s=3.0,
+            claim=self.asked.append, ack_wait_s=3.0,
         )  # fmt: skip
 
     def room(self):
@@ -103,3 +103,40 @@ def test_a_job_that_outlived_too_many_workers_is_refused(bench):
     assert len(bench.ready) == 1
     bench.take.on_delivery(FakeDelivery(job(2), attempt=MAX_ATTEMPTS + 1))
     assert bench.refused == ["poison-input"]
+
+
+# -- stored jobs -----------------------------------------------------------------------------------
+
+
+def test_a_stored_job_is_claimed_first(bench):
+    """Whatever the clocks say, and however often it came: that is the database's to judge."""
+    delivery = FakeDelivery(stored_job("a" * 32, 0.0), job(1), attempt=MAX_ATTEMPTS + 9)
+    bench.take.on_bulk(delivery)
+    [held] = bench.asked
+    assert bench.ready == [] and held.bulk and held.claim is None
+    assert held.job.stored == "a" * 32 and len(bench.take.in_hand) == 1
+    assert bench.refused == ["poison-input"], "of the other, which is not stored"
+
+
+def test_stored_jobs_are_told_apart_by_their_own_ids(bench):
+    """They have the same number, and no gateway that waits."""
+    bench.take.on_delivery(FakeDelivery(*(stored_job(name * 32, 0.0) for name in "abc")))
+    assert len(bench.asked) == len(bench.take.in_hand) == 3
+
+
+def test_a_stored_job_that_comes_twice_is_claimed_once(bench):
+    """Published again by the clerk while it waits here, on the other queue even."""
+    first, second = (FakeDelivery(stored_job("a" * 32, 0.0)) for _ in range(2))
+    bench.take.on_bulk(first)
+    bench.take.on_delivery(second)
+    [held] = bench.asked
+    bench.take.give_back(held)
+    assert first.ends == second.ends == ["give back"] and bench.rooms == 1
+    bench.take.on_delivery(FakeDelivery(stored_job("a" * 32, 0.0), attempt=2))
+    assert len(bench.asked) == 2, "and it may come again"
+
+
+def test_a_cancel_of_a_call_means_no_stored_job(bench):
+    bench.take.on_cancel(cancel_bytes(Cancel("", 0)))
+    bench.take.on_delivery(FakeDelivery(stored_job("a" * 32, 0.0)))
+    assert len(bench.asked) == 1 and not bench.asked[0].cancelled

@@ -7,6 +7,7 @@
 Why not nats-py: each message passes a regular-expression parser, a queue, a task and a `Msg`
 object there, 15-18 us a message where this takes 2 (docs/decisions/0004). What it lacks beside
 nats-py: NKEY and JWT credentials, and learning of further servers; user, password and token work.
+Of several servers, each client begins with one by chance: they share the clients.
 """
 
 from __future__ import annotations
@@ -27,14 +28,14 @@ from headrace.errors import Unavailable
 #: subject, reply subject (b"" for none), headers (b"" for none), payload
 OnMsg = Callable[[bytes, bytes, bytes, bytes], None]
 
-PING_EVERY_S = 10.0
+PING_EVERY_S = 2.0  # a server that is stopped, or behind a broken line, is left after four of them
 
 
 class Wire(asyncio.Protocol):
     """One connection to one of several NATS servers, kept up until closed."""
 
     def __init__(self, url: str, name: str) -> None:
-        self._servers = [u if "://" in u else f"nats://{u}" for u in url.split(",")]
+        self._servers = _servers(url)
         self._name = name
         self._transport: asyncio.Transport | None = None
         self._subscriptions: dict[bytes, tuple[bytes, OnMsg]] = {}
@@ -291,6 +292,22 @@ class Wire(asyncio.Protocol):
                 self._greeting.write(self._hello(json.loads(line[5:])))  # type: ignore[attr-defined]
         elif line.startswith(b"-ERR") and self._ready and not self._ready.done():
             self._ready.set_exception(ConnectionError(line[5:].decode().strip("'")))
+
+
+def _servers(url: str) -> list[str]:
+    """`nats://user:secret@a:1,b:2`, one URL a server, in any order. Scheme and credentials are the
+    first's where a server has none."""
+    first, *others = url.split(",")
+    scheme, _, place = first.rpartition("://")
+    credentials, at, _ = place.rpartition("@")
+    servers = [f"{scheme or 'nats'}://{place}"]
+    for other in others:
+        its_scheme, _, its_place = other.rpartition("://")
+        if "@" not in its_place:
+            its_place = credentials + at + its_place
+        servers.append(f"{its_scheme or scheme or 'nats'}://{its_place}")
+    random.shuffle(servers)
+    return servers
 
 
 def _shown(url: str) -> str:

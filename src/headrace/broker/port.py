@@ -3,7 +3,8 @@
 What an adapter promises (the exam in `testing.broker_exam` checks it):
 - a published job is taken by one worker at a time; it stays on the broker until acked;
 - a job not acked, held or given back within `ack_wait_s` is delivered again, its attempt counted;
-- the queue has a bound: a job beyond it is refused, never dropped in silence;
+- the queue has a bound: a job beyond it is refused, never dropped in silence (what was already on
+  its way when the bound was reached may still be taken);
 - jobs are pulled: a worker gets only what it asked for, so that the queue is central;
 - `send` reaches everybody who listens at the address now, and nobody later.
 """
@@ -23,10 +24,11 @@ QUEUE_BOUND = 10_000  # jobs that may wait for one model before publishing is re
 
 
 class Depth(NamedTuple):
-    """Jobs that no worker has taken yet, and jobs taken and not acked."""
+    """Jobs that no worker has taken yet, and jobs taken and not acked: None where the broker does
+    not tell (AMQP)."""
 
     waiting: int
-    in_hand: int
+    in_hand: int | None
 
 
 class Delivery(Protocol):

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 BAR_WIDTH = 30
 
 
-def call(  # noqa: PLR0917 - the arguments are those of the command
+def call(
     model: Annotated[
         str, typer.Argument(help="The model's name, as in `headrace models`.", metavar="MODEL")
     ],

@@ -10,11 +10,15 @@ import typer
 import headrace
 from headrace.cli.call import call
 from headrace.cli.check import check
+from headrace.cli.clerk import clerk
+from headrace.cli.dead import dead
 from headrace.cli.gateway import gateway
+from headrace.cli.jobs import jobs
 from headrace.cli.models import models
 from headrace.cli.status import status
 from headrace.cli.told import told_plainly
 from headrace.cli.up import up
+from headrace.cli.webhooks import webhooks
 from headrace.cli.worker import worker
 
 app = typer.Typer(
@@ -26,8 +30,10 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 
-for command in (up, check, call, models, status, gateway, worker):
+for command in (up, check, call, models, status, gateway, worker, clerk):
     app.command()(command)
+for name, noun in (("jobs", jobs), ("dead", dead), ("webhooks", webhooks)):
+    app.add_typer(noun, name=name)
 
 
 def _version(wanted: bool) -> None:
@@ -51,6 +57,8 @@ def _about(
       headrace up                         serve what headrace.toml names
       headrace call iris '[5.1, 3.5]'     ask it
       headrace status                     how it goes
+      headrace jobs submit iris '[5.1]'   ask it later: a job that outlives its caller
+      headrace dead list                  jobs that used up their tries
 
     \b
     `headrace COMMAND --help` shows examples.

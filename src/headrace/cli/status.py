@@ -18,6 +18,7 @@ def status(url: Url = DEFAULT_URL, json: Json = False) -> None:
       headrace status --json | jq '.models[] | {name, ready, per_second}'
       watch -n1 headrace status
 
+    "stored jobs" are those that wait in the database, "waiting" are messages on the broker.
     The exit status is 0 where the house is ready, 1 where it is not.
     """
     import typer
@@ -43,10 +44,12 @@ def show(found: Status, url: str) -> None:
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
     table.add_column("model")
     table.add_column("state", overflow="fold")
-    for heading in ("workers", "slots ready", "busy", "in hand", "waiting", "open calls", "pace/s"):
+    headings = ["workers", "slots ready", "busy", "in hand", "waiting", "open calls", "pace/s"]
+    stored = any(one.jobs_waiting is not None for one in found.models)
+    for heading in headings + ["stored jobs"] * stored:
         table.add_column(heading, justify="right")
     for one in found.models:
-        table.add_row(*row(one))
+        table.add_row(*row(one), *[f"{one.jobs_waiting or 0:,}"] * stored)
     out.print(table)
     for one in found.models:
         for worker in one.workers:

@@ -75,6 +75,19 @@ def _tell(error: Exception) -> int | None:
     return None
 
 
+def at_a_terminal() -> bool:
+    return sys.stdin.isatty()
+
+
+def must_agree(question: str, yes: bool) -> None:
+    """Ends the command where the person says no, or where there is nobody to ask."""
+    if yes:
+        return
+    if not at_a_terminal():
+        raise typer.BadParameter(f"{question} There is nobody to ask: say --yes")
+    typer.confirm(question, abort=True, err=True)
+
+
 def say_error(text: str) -> None:
     typer.secho("error: ", fg="red", bold=True, err=True, nl=False)
     typer.echo(text, err=True)
@@ -120,10 +133,18 @@ def say_json(value: Any) -> None:
     typer.echo(msgspec.json.encode(value).decode())
 
 
-def seconds(text: str) -> float:
-    """ "2s", "500ms", "1m" or "2" -> seconds. Raises BadParameter."""
+def plural(count: int, noun: str) -> str:
+    return f"{count} {noun}{'s' if count != 1 else ''}"
+
+
+DAY_S = 86_400.0
+_UNITS = (("ms", 0.001), ("s", 1.0), ("m", 60.0), ("h", 3600.0), ("d", DAY_S))
+
+
+def seconds(text: str, most_s: float = DAY_S) -> float:
+    """ "2s", "500ms", "1m", "12h", "7d" or "2" -> seconds. Raises BadParameter."""
     value, unit = text.strip(), 1.0
-    for suffix, scale in (("ms", 0.001), ("s", 1.0), ("m", 60.0)):
+    for suffix, scale in _UNITS:
         if value.endswith(suffix):
             value, unit = value.removesuffix(suffix), scale
             break
@@ -131,6 +152,7 @@ def seconds(text: str) -> float:
         number = float(value) * unit
     except ValueError:
         number = 0.0
-    if not 0 < number < 86_400:
-        raise typer.BadParameter(f"{text!r}: expected a time such as 2s, 500ms or 1m")
+    if not 0 < number <= most_s:
+        example = "2s, 500ms or 1m" if most_s <= DAY_S else "30s, 12h or 7d"
+        raise typer.BadParameter(f"{text!r}: expected a time such as {example}")
     return number

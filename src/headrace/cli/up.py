@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from headrace.cli.told import DEFAULT_FILE, File, Json, console, say_json
+from headrace.cli.told import DEFAULT_FILE, File, Json, console, plural, say_json
 
 if TYPE_CHECKING:
     from headrace.client import AsyncClient, Readiness, ServedModel
@@ -117,14 +117,9 @@ async def welcome(house: House, json: bool) -> None:
 
 
 def counts(house: House) -> str:
-    broker = "a broker, " if house.broker else ""
-    return (
-        f"{broker}{plural(len(house.gateways), 'gateway')}, {plural(len(house.workers), 'worker')}"
-    )
-
-
-def plural(count: int, noun: str) -> str:
-    return f"{count} {noun}{'s' if count != 1 else ''}"
+    nouns = (("gateway", house.gateways), ("worker", house.workers), ("clerk", house.clerks))
+    roles = [plural(len(roles), noun) for noun, roles in nouns if roles]
+    return ", ".join(["a broker"] * bool(house.broker) + roles)
 
 
 def url_of(listen: str) -> str:

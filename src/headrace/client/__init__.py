@@ -3,13 +3,26 @@
 with headrace.Client("http://127.0.0.1:8100", deadline_s=2) as client:
     answer = client.predict("face-match", {"left": Path("a.jpg"), "right": Path("b.jpg")})
     answer.result, answer.timings.total_ms
+    job = client.submit("ocr", Path("passport.jpg"))  # stored: it outlives this process
+    job.result(timeout_s=60)
 
 client/  write  input -> body            retry   pure: retry or not, and after how long
          asks   method, path, reader     attempt one call as steps: send, wait, send ...
-         read   reply -> answer, refusal face    Client and AsyncClient: two thin senders
+         read   reply -> answer, refusal ended   a stored job as steps, until it has ended
+         handle a stored job in hand     face    Client and AsyncClient: two thin senders
 """
 
-from headrace.client.answers import Answer, ModelStatus, Readiness, ServedModel, Status, Timings
+from headrace.client.answers import (
+    Answer,
+    JobView,
+    Loss,
+    ModelStatus,
+    Problem,
+    Readiness,
+    ServedModel,
+    Status,
+    Timings,
+)
 from headrace.client.errors import (
     AnswerUnreadable,
     CallError,
@@ -18,6 +31,7 @@ from headrace.client.errors import (
     DeadlinePassed,
 )
 from headrace.client.face import DEFAULT_URL, AsyncClient, Client
+from headrace.client.handle import AsyncJob, Job
 from headrace.client.retry import RetryBudget
 from headrace.errors import FieldError
 
@@ -26,13 +40,18 @@ __all__ = [
     "Answer",
     "AnswerUnreadable",
     "AsyncClient",
+    "AsyncJob",
     "CallError",
     "CallFailed",
     "CallRefused",
     "Client",
     "DeadlinePassed",
     "FieldError",
+    "Job",
+    "JobView",
+    "Loss",
     "ModelStatus",
+    "Problem",
     "Readiness",
     "RetryBudget",
     "ServedModel",

@@ -7,7 +7,12 @@ from typing import Any, Generic, TypeVar
 
 import msgspec
 
+from headrace.errors import FieldError
+
 T = TypeVar("T")
+
+#: The states of a job that still has something ahead of it.
+_OPEN = ("waiting", "running")
 
 
 class Timings(msgspec.Struct, frozen=True):
@@ -91,11 +96,13 @@ class WorkerStatus(msgspec.Struct, frozen=True, kw_only=True):
 
 class ModelStatus(ServedModel, frozen=True, kw_only=True):
     """A served model with its workers. `outstanding`: calls that this gateway waits for;
-    `elsewhere`: those of other gateways; `per_second`: items a second in full batches."""
+    `elsewhere`: those of other gateways; `per_second`: items a second in full batches;
+    `jobs_waiting`: stored jobs that no worker has claimed, None where that is not known."""
 
     outstanding: int = 0
     elsewhere: int = 0
     per_second: float = 0.0
+    jobs_waiting: int | None = None
     workers: list[WorkerStatus] = []
 
 
@@ -106,3 +113,60 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     ready: bool = False
     draining: bool = False
     models: list[ModelStatus] = []
+
+
+class Problem(msgspec.Struct, frozen=True):
+    """A refusal as a house writes it (RFC 9457)."""
+
+    status: int = 0
+    code: str = ""
+    detail: str = ""
+    title: str = ""
+    errors: list[FieldError] = []
+    retry_after_s: float | None = None
+
+
+class Loss(msgspec.Struct, frozen=True):
+    """A run of a job that came to no result."""
+
+    attempt: int
+    worker: str = ""
+    at: float = 0.0
+    reason: str = ""
+
+
+class JobView(msgspec.Struct, frozen=True, kw_only=True):
+    """A stored job as the house tells of it. Times are Unix seconds.
+
+    `state`: waiting, running, succeeded, failed, dead, expired or cancelled. `attempt`: runs begun;
+    `tries`: those that are held against it, of `max_attempts`. `losses` is told of one job, not in
+    lists. Of a job just submitted no more is known than id, model, state and request id.
+    """
+
+    id: str
+    model: str = ""
+    state: str = "waiting"
+    priority: str = ""
+    attempt: int = 0
+    tries: int = 0
+    max_attempts: int = 0
+    request_id: str = ""
+    created: float | None = None
+    deadline: float | None = None
+    started: float | None = None
+    finished: float | None = None
+    version: str = ""
+    executed_ms: float = 0.0
+    problem: Problem | None = None
+    losses: list[Loss] = []
+
+    @property
+    def ended(self) -> bool:
+        return self.state not in _OPEN
+
+
+class JobPage(msgspec.Struct, frozen=True):
+    """`next`: the cursor of the page that follows, None on the last."""
+
+    jobs: list[JobView]
+    next: str | None = None

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 import httpx
 
-from headrace.client.answers import Answer, Readiness, ServedModel, Status
-from headrace.client.read import answer_of, answers_of, read_as
+from headrace.client.answers import Answer, JobPage, Readiness, ServedModel, Status
+from headrace.client.read import Found, answer_of, answers_of, found_of, read_as
 from headrace.client.write import Body, body_of, many_of
 
 T = TypeVar("T")
@@ -18,18 +18,22 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Ask(Generic[T]):
-    """`answers`: the statuses that are answers; all others are refusals."""
+    """`answers`: the statuses that are answers; all others are refusals. `timed`: the house is told
+    how long the caller waits."""
 
     method: str
     path: str
     read: Callable[[httpx.Response], T]
     body: Body | None = None
     answers: tuple[int, ...] = (200,)
+    headers: Mapping[str, str] = field(default_factory=dict)
+    timed: bool = True
 
 
-def predict(model: str, input: Any, kind: Any) -> Ask[Answer[Any]]:
+def predict(model: str, input: Any, kind: Any, key: str | None = None) -> Ask[Answer[Any]]:
     path = f"/models/{quote(model, safe='')}/predict"
-    return Ask("POST", path, lambda reply: answer_of(reply, kind), body_of(input))
+    headers = {} if key is None else {"Idempotency-Key": key}
+    return Ask("POST", path, lambda reply: answer_of(reply, kind), body_of(input), headers=headers)
 
 
 def predict_many(model: str, inputs: Iterable[Any], kind: Any) -> Ask[list[Any]]:
@@ -55,3 +59,47 @@ def ready() -> Ask[Readiness]:
 
 def status() -> Ask[Status]:
     return Ask("GET", "/status", lambda reply: read_as(reply, Status))
+
+
+# -- stored jobs -----------------------------------------------------------------------------------
+
+
+def submit(model: str, input: Any, key: str, priority: str, ttl_s: float | None) -> Ask[Found]:
+    """The key makes it safe to send again. 200: the key stands for a job that has ended."""
+    path = f"/models/{quote(model, safe='')}/jobs"
+    headers = {"Idempotency-Key": key, "Headrace-Priority": priority}
+    if ttl_s is not None:
+        headers["Headrace-Deadline-Ms"] = str(max(1, round(ttl_s * 1000)))
+    return Ask("POST", path, found_of, body_of(input), (200, 202), headers, timed=False)
+
+
+def job(id: str, wait_s: float = 0) -> Ask[Found]:
+    headers = {"Prefer": f"wait={max(1, int(wait_s))}"} if wait_s > 0 else {}
+    return Ask("GET", _job(id), found_of, headers=headers, timed=False)
+
+
+def result(id: str) -> Ask[bytes]:
+    """The result alone, as JSON. A job that has none refuses with the reason."""
+    return Ask("GET", f"{_job(id)}/result", lambda reply: reply.content, timed=False)
+
+
+def jobs(states: Iterable[str], model: str, limit: int, cursor: str | None) -> Ask[JobPage]:
+    query = {"limit": str(limit), "state": ",".join(states), "model": model, "cursor": cursor or ""}
+    given = urlencode({name: value for name, value in query.items() if value})
+    return Ask("GET", f"/jobs?{given}", lambda reply: read_as(reply, JobPage), timed=False)
+
+
+def cancel(id: str) -> Ask[Found]:
+    return Ask("DELETE", _job(id), found_of, timed=False)
+
+
+def replay(id: str) -> Ask[Found]:
+    return Ask("POST", f"{_job(id)}/replay", found_of, answers=(202,), timed=False)
+
+
+def discard(id: str) -> Ask[None]:
+    return Ask("POST", f"{_job(id)}/discard", lambda _: None, answers=(202,), timed=False)
+
+
+def _job(id: str) -> str:
+    return f"/jobs/{quote(id, safe='')}"

@@ -83,7 +83,9 @@ def attempts(ask: Ask[T], url: str, deadline_s: float, most: int, budget: RetryB
 
 def _send(ask: Ask[Any], url: str, request_id: str, end: float) -> Send:
     left_ms = max(1, round((end - time.monotonic()) * 1000))
-    headers = {"Headrace-Deadline-Ms": str(left_ms), "X-Request-Id": request_id}
+    headers = {**ask.headers, "X-Request-Id": request_id}
+    if ask.timed:
+        headers["Headrace-Deadline-Ms"] = str(left_ms)
     if ask.body is not None:
         headers["Content-Type"] = ask.body.content_type
     content = None if ask.body is None else ask.body.data

@@ -29,7 +29,7 @@ class CallRefused(CallError):
     the places in the input that are wrong. `retry_after_s`: when a retry may help, else None.
     """
 
-    def __init__(  # noqa: PLR0917 - in their order the arguments make it picklable
+    def __init__(
         self,
         status: int,
         code: str,

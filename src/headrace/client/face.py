@@ -1,10 +1,14 @@
-"""The two clients: what to ask is in `asks`, how often in `attempt`; here it is only sent."""
+"""The two clients: what to ask is in `asks`, how often in `attempt`; here it is only sent.
+
+Both have the same methods; `handle` has what a submit gives.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import secrets
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from types import TracebackType
 from typing import Any, ClassVar, TypeVar, overload
 
@@ -14,7 +18,10 @@ from headrace.client import asks
 from headrace.client.answers import Answer, Readiness, ServedModel, Status
 from headrace.client.asks import Ask
 from headrace.client.attempt import Send, Steps, Wait, attempts
+from headrace.client.ended import ended
 from headrace.client.errors import CallRefused
+from headrace.client.handle import AsyncJob, Job
+from headrace.client.read import Found
 from headrace.client.retry import Outcome, RetryBudget
 
 T = TypeVar("T")
@@ -22,6 +29,7 @@ R = TypeVar("R")
 
 DEFAULT_URL = "http://127.0.0.1:8100"
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
+PAGE = 200  # jobs in one page of a list: the most that a house gives
 
 
 class _Settings:
@@ -69,6 +77,9 @@ class _Settings:
         seconds = self._deadline_s if deadline_s is None else _positive(deadline_s)
         return attempts(ask, self._url, seconds, self._most, self._budget)
 
+    def _ended(self, found: Found, timeout_s: float | None) -> Steps[Found]:
+        return ended(found, self._url, timeout_s, self._deadline_s)
+
 
 def _checked(url: str) -> str:
     parsed = httpx.URL(url)
@@ -95,24 +106,44 @@ class Client(_Settings):
 
     @overload
     def predict(
-        self, model: str, input: Any, *, deadline_s: float | None = None, result_type: type[R]
+        self,
+        model: str,
+        input: Any,
+        *,
+        deadline_s: float | None = None,
+        result_type: type[R],
+        idempotency_key: str | None = None,
     ) -> Answer[R]: ...
     @overload
     def predict(
-        self, model: str, input: Any, *, deadline_s: float | None = None, result_type: None = None
+        self,
+        model: str,
+        input: Any,
+        *,
+        deadline_s: float | None = None,
+        result_type: None = None,
+        idempotency_key: str | None = None,
     ) -> Answer[Any]: ...
     def predict(
-        self, model: str, input: Any, *, deadline_s: float | None = None, result_type: Any = None
+        self,
+        model: str,
+        input: Any,
+        *,
+        deadline_s: float | None = None,
+        result_type: Any = None,
+        idempotency_key: str | None = None,
     ) -> Answer[Any]:
         """One input, one answer.
 
         `input`: dict, list, number, text, dataclass, msgspec struct, pydantic model, numpy array;
         an image as `headrace.Image`, bytes or `pathlib.Path`, alone or as a field of a record.
         `result_type`: what `.result` is read as; plain dicts and lists where it is None.
+        `idempotency_key`: the house stores the call under it. Whoever comes with the same key and
+        input, also after the deadline or from another process, gets the one answer.
 
         Raises CallRefused, CallFailed, DeadlinePassed, AnswerUnreadable.
         """
-        return self._run(asks.predict(model, input, result_type), deadline_s)
+        return self._run(asks.predict(model, input, result_type, idempotency_key), deadline_s)
 
     @overload
     def predict_many(
@@ -146,6 +177,93 @@ class Client(_Settings):
         """
         return self._run(asks.predict_many(model, inputs, result_type), deadline_s)
 
+    @overload
+    def submit(
+        self,
+        model: str,
+        input: Any,
+        *,
+        idempotency_key: str | None = None,
+        priority: str = "interactive",
+        ttl_s: float | None = None,
+        result_type: type[R],
+    ) -> Job[R]: ...
+    @overload
+    def submit(
+        self,
+        model: str,
+        input: Any,
+        *,
+        idempotency_key: str | None = None,
+        priority: str = "interactive",
+        ttl_s: float | None = None,
+        result_type: None = None,
+    ) -> Job[Any]: ...
+    def submit(
+        self,
+        model: str,
+        input: Any,
+        *,
+        idempotency_key: str | None = None,
+        priority: str = "interactive",
+        ttl_s: float | None = None,
+        result_type: Any = None,
+    ) -> Job[Any]:
+        """Stores a job that the house runs when it can; returns once it is safe in its database.
+
+        `idempotency_key`: one that is made up where none is given, so that no retry of ours stores
+        it twice; give one of yours where your program may try again. `priority`: "interactive", or
+        "bulk" for what may wait. `ttl_s`: the job expires after so many seconds (the house's
+        `jobs.default_ttl_s`). `result_type`: what `job.result()` is read as.
+
+        Raises as `predict`.
+        """
+        key = secrets.token_hex(16) if idempotency_key is None else idempotency_key
+        ask = asks.submit(model, input, key, priority, ttl_s)
+        return Job(self, self._run(ask), result_type)
+
+    @overload
+    def job(self, id: str, *, wait_s: float = 0, result_type: type[R]) -> Job[R]: ...
+    @overload
+    def job(self, id: str, *, wait_s: float = 0, result_type: None = None) -> Job[Any]: ...
+    def job(self, id: str, *, wait_s: float = 0, result_type: Any = None) -> Job[Any]:
+        """A stored job as it is now, or as soon as it has ended, after `wait_s` at the latest.
+
+        Raises CallRefused (404), and as `predict`.
+        """
+        found = self._run(asks.job(id, wait_s), self._deadline_s + wait_s)
+        return Job(self, found, result_type)
+
+    def jobs(
+        self, *, state: str | Iterable[str] = (), model: str = "", page: int = PAGE
+    ) -> Iterator[Job[Any]]:
+        """Stored jobs, newest first, page by page as they are asked for.
+
+        `state`: one or several, such as "dead"; all where it is empty.
+        """
+        states = [state] if isinstance(state, str) else list(state)
+        cursor: str | None = None
+        while True:
+            found = self._run(asks.jobs(states, model, page, cursor))
+            for view in found.jobs:
+                yield Job(self, Found(view, None))
+            if not found.next:
+                return
+            cursor = found.next
+
+    def cancel(self, id: str) -> Job[Any]:
+        """Takes back a job that has not ended. A run under way is not stopped by it, but what it
+        comes to is dropped. Raises CallRefused (404, 409 `job-ended`)."""
+        return Job(self, self._run(asks.cancel(id)))
+
+    def replay(self, id: str) -> Job[Any]:
+        """A dead job waits again, with all its tries. Raises CallRefused (404, 409)."""
+        return Job(self, self._run(asks.replay(id)))
+
+    def discard(self, id: str) -> None:
+        """Removes a job that has ended, its input and its result. Raises CallRefused (404, 409)."""
+        self._run(asks.discard(id))
+
     def models(self) -> list[ServedModel]:
         """What the house serves."""
         return self._run(asks.models())
@@ -163,7 +281,9 @@ class Client(_Settings):
         return self._run(asks.status())
 
     def _run(self, ask: Ask[T], deadline_s: float | None = None) -> T:
-        steps = self._steps(ask, deadline_s)
+        return self._run_steps(self._steps(ask, deadline_s))
+
+    def _run_steps(self, steps: Steps[T]) -> T:
         outcome: Outcome | None = None
         while True:
             try:
@@ -215,17 +335,35 @@ class AsyncClient(_Settings):
 
     @overload
     async def predict(
-        self, model: str, input: Any, *, deadline_s: float | None = None, result_type: type[R]
+        self,
+        model: str,
+        input: Any,
+        *,
+        deadline_s: float | None = None,
+        result_type: type[R],
+        idempotency_key: str | None = None,
     ) -> Answer[R]: ...
     @overload
     async def predict(
-        self, model: str, input: Any, *, deadline_s: float | None = None, result_type: None = None
+        self,
+        model: str,
+        input: Any,
+        *,
+        deadline_s: float | None = None,
+        result_type: None = None,
+        idempotency_key: str | None = None,
     ) -> Answer[Any]: ...
     async def predict(
-        self, model: str, input: Any, *, deadline_s: float | None = None, result_type: Any = None
+        self,
+        model: str,
+        input: Any,
+        *,
+        deadline_s: float | None = None,
+        result_type: Any = None,
+        idempotency_key: str | None = None,
     ) -> Answer[Any]:
         """As `Client.predict`."""
-        return await self._run(asks.predict(model, input, result_type), deadline_s)
+        return await self._run(asks.predict(model, input, result_type, idempotency_key), deadline_s)
 
     @overload
     async def predict_many(
@@ -256,6 +394,80 @@ class AsyncClient(_Settings):
         """As `Client.predict_many`."""
         return await self._run(asks.predict_many(model, inputs, result_type), deadline_s)
 
+    @overload
+    async def submit(
+        self,
+        model: str,
+        input: Any,
+        *,
+        idempotency_key: str | None = None,
+        priority: str = "interactive",
+        ttl_s: float | None = None,
+        result_type: type[R],
+    ) -> AsyncJob[R]: ...
+    @overload
+    async def submit(
+        self,
+        model: str,
+        input: Any,
+        *,
+        idempotency_key: str | None = None,
+        priority: str = "interactive",
+        ttl_s: float | None = None,
+        result_type: None = None,
+    ) -> AsyncJob[Any]: ...
+    async def submit(
+        self,
+        model: str,
+        input: Any,
+        *,
+        idempotency_key: str | None = None,
+        priority: str = "interactive",
+        ttl_s: float | None = None,
+        result_type: Any = None,
+    ) -> AsyncJob[Any]:
+        """As `Client.submit`."""
+        key = secrets.token_hex(16) if idempotency_key is None else idempotency_key
+        ask = asks.submit(model, input, key, priority, ttl_s)
+        return AsyncJob(self, await self._run(ask), result_type)
+
+    @overload
+    async def job(self, id: str, *, wait_s: float = 0, result_type: type[R]) -> AsyncJob[R]: ...
+    @overload
+    async def job(
+        self, id: str, *, wait_s: float = 0, result_type: None = None
+    ) -> AsyncJob[Any]: ...
+    async def job(self, id: str, *, wait_s: float = 0, result_type: Any = None) -> AsyncJob[Any]:
+        """As `Client.job`."""
+        found = await self._run(asks.job(id, wait_s), self._deadline_s + wait_s)
+        return AsyncJob(self, found, result_type)
+
+    async def jobs(
+        self, *, state: str | Iterable[str] = (), model: str = "", page: int = PAGE
+    ) -> AsyncIterator[AsyncJob[Any]]:
+        """As `Client.jobs`."""
+        states = [state] if isinstance(state, str) else list(state)
+        cursor: str | None = None
+        while True:
+            found = await self._run(asks.jobs(states, model, page, cursor))
+            for view in found.jobs:
+                yield AsyncJob(self, Found(view, None))
+            if not found.next:
+                return
+            cursor = found.next
+
+    async def cancel(self, id: str) -> AsyncJob[Any]:
+        """As `Client.cancel`."""
+        return AsyncJob(self, await self._run(asks.cancel(id)))
+
+    async def replay(self, id: str) -> AsyncJob[Any]:
+        """As `Client.replay`."""
+        return AsyncJob(self, await self._run(asks.replay(id)))
+
+    async def discard(self, id: str) -> None:
+        """As `Client.discard`."""
+        await self._run(asks.discard(id))
+
     async def models(self) -> list[ServedModel]:
         """As `Client.models`."""
         return await self._run(asks.models())
@@ -273,7 +485,9 @@ class AsyncClient(_Settings):
         return await self._run(asks.status())
 
     async def _run(self, ask: Ask[T], deadline_s: float | None = None) -> T:
-        steps = self._steps(ask, deadline_s)
+        return await self._run_steps(self._steps(ask, deadline_s))
+
+    async def _run_steps(self, steps: Steps[T]) -> T:
         outcome: Outcome | None = None
         while True:
             try:

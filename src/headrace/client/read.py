@@ -5,14 +5,13 @@ from __future__ import annotations
 import base64
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 import httpx
 import msgspec
 
-from headrace.client.answers import Answer, Timings
+from headrace.client.answers import Answer, JobView, Problem, Timings
 from headrace.client.errors import AnswerUnreadable, CallRefused
-from headrace.errors import FieldError
 from headrace.images import Image
 
 
@@ -26,21 +25,12 @@ class _Result(msgspec.Struct):
     request_id: str = ""
 
 
-class _Problem(msgspec.Struct, frozen=True):
-    status: int = 0
-    code: str = ""
-    detail: str = ""
-    title: str = ""
-    errors: list[FieldError] = []
-    retry_after_s: float | None = None
-
-
 class _One(msgspec.Struct):
     """One outcome of /predict-many."""
 
     status: int
     result: msgspec.Raw = msgspec.Raw()
-    problem: _Problem = _Problem()
+    problem: Problem = Problem()
 
 
 class _Results(msgspec.Struct):
@@ -71,19 +61,43 @@ def answers_of(reply: httpx.Response, kind: Any) -> list[Any]:
     ]
 
 
+class Found(NamedTuple):
+    """A job, and its result as JSON; None: it has none yet, or it did not come with the job."""
+
+    view: JobView
+    result: bytes | None
+
+
+class _JobResult(msgspec.Struct):
+    result: msgspec.Raw = msgspec.Raw()
+
+
+def found_of(reply: httpx.Response) -> Found:
+    """Raises AnswerUnreadable."""
+    view: JobView = read_as(reply, JobView)
+    if view.state != "succeeded" or "headrace-result" in reply.headers:
+        return Found(view, None)
+    return Found(view, bytes(read_as(reply, _JobResult).result) or None)
+
+
+def result_of(data: bytes, kind: Any, request_id: str) -> Any:
+    """JSON as `kind`. Raises AnswerUnreadable."""
+    return _decode(data, kind, request_id)
+
+
 def refusal_of(reply: httpx.Response) -> CallRefused:
     """Of any status: what is no problem document (a proxy's page) keeps its first words."""
     retry_after_s = retry_after_of(reply)
     try:
-        problem = msgspec.json.decode(reply.content, type=_Problem)
+        problem = msgspec.json.decode(reply.content, type=Problem)
     except (msgspec.MsgspecError, UnicodeDecodeError):
         detail = f"not a house's answer: {reply.text[:200].strip() or reply.reason_phrase}"
-        problem = _Problem(code=f"http-{reply.status_code}", detail=detail)
+        problem = Problem(code=f"http-{reply.status_code}", detail=detail)
     return _refusal(problem, reply.status_code, retry_after_s, request_id_of(reply))
 
 
 def _refusal(
-    problem: _Problem, status: int, retry_after_s: float | None, request_id: str
+    problem: Problem, status: int, retry_after_s: float | None, request_id: str
 ) -> CallRefused:
     return CallRefused(
         status,

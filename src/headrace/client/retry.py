@@ -1,6 +1,8 @@
 """Retry or not, and after how long. Pure: the time left and the dice are arguments.
 
-Predict has no side effects, so a call whose connection broke may be sent again. Retried are:
+Predict has no side effects and a submit carries a key, so a call whose connection broke may be sent
+again. (A cancel, replay or discard that was done and whose answer was lost is refused with 409 when
+it comes again.) Retried are:
 
 no connection, a broken one   another gateway, or the same one started again, may answer
 429, 503                      the house said "later"; `Retry-After` is honoured

@@ -2,6 +2,7 @@
 
 POST /models/{name}/predict        one input, one answer
 POST /models/{name}/predict-many   a JSON array of inputs, one outcome each
+POST /models/{name}/jobs           a stored job (see `jobs`, as for /jobs/...)
 GET  /models, /models/{name}       what is served
 GET  /health/live, /health/ready, /metrics, /openapi.json, /docs
 /v2/...                            the Open Inference Protocol (see `v2`)
@@ -13,6 +14,7 @@ import re
 import secrets
 import time
 from collections.abc import Callable
+from functools import partial
 from itertools import count
 
 from headrace.dispatch import Dispatch
@@ -30,10 +32,14 @@ from headrace.gateway.answer import (
     timings,
 )
 from headrace.gateway.deadline import HEADER, read_deadline
+from headrace.gateway.jobs import JobsApi
 from headrace.gateway.many import Many
 from headrace.gateway.pages import Pages
-from headrace.gateway.read import check_accept, read_input, read_inputs
+from headrace.gateway.read import check_accept, check_bodiless, read_input, read_inputs
+from headrace.gateway.reuse import Reuse, asked
 from headrace.gateway.snapshot import ModelView, Snapshot
+from headrace.gateway.tenant import Tenants
+from headrace.gateway.webhooks import WebhooksApi
 from headrace.httpserver import Request
 from headrace.jobs import Form, Outcome, Returned
 from headrace.settings import GatewaySettings
@@ -82,21 +88,29 @@ class Call:
         """The client left."""
         self._app.dispatch.cancel(self.number)
 
-    def finish(self, outcome: Outcome | Refusal, returned: Returned | None) -> None:
-        """The last step of its way: answer, and count."""
+    def finish(
+        self, outcome: Outcome | Refusal, returned: Returned | None, reuse: bytes = b"", /
+    ) -> None:
+        """The last step of its way: answer, and count. What was reused is no stage's time."""
         app, view = self._app, self._view
         if isinstance(outcome, Refusal):
             app.count(view.name, outcome.status, outcome.code)
             answer_refusal(self._request, outcome)
         elif outcome.problem is not None:
             app.count(view.name, outcome.problem.status, outcome.problem.code)
-            answer_problem(self._request, outcome.problem)
+            more = b"Headrace-Reuse: %b\r\n" % reuse if reuse else b""
+            answer_problem(self._request, outcome.problem, more)
         else:
             assert returned is not None
             read_ms = (self._published - self._began) * 1000
             times = timings(outcome, read_ms, self._published, time.time())
-            answer_result(self._request, outcome.body, view.name, returned.version, times)
-            app.stages(view.name).observe(times)
+            answer_result(
+                self._request, outcome.body, view.name, returned.version, times, reuse=reuse
+            )
+            if reuse:
+                app.stages(view.name).answered += 1
+            else:
+                app.stages(view.name).observe(times)
 
 
 class App:
@@ -117,6 +131,10 @@ class App:
         self._prefix = secrets.token_hex(5)
         self._numbers = count(1)
         self._stages: dict[str, Stages] = {}
+        self.reuse: Reuse | None = None  # set by who owns the cache
+        self.tenants = Tenants(settings.tenant_header)
+        self.jobs: JobsApi | None = None  # set by who owns the way to the store
+        self.webhooks: WebhooksApi | None = None  # likewise
         self._routes: dict[bytes, tuple[bytes, Callable[[Request], None]]] = self.pages.routes()
 
     # -- routing -------------------------------------------------------------------------------
@@ -128,8 +146,12 @@ class App:
             request.id = given.decode()
         else:
             request.id = f"{self._prefix}-{next(self._numbers):x}"
-        if b"accept" in request.headers and request.method == b"POST":
-            check_accept(request.headers[b"accept"])
+        if request.method == b"POST":
+            headers = request.headers
+            if b"content-length" not in headers and b"transfer-encoding" not in headers:
+                check_bodiless(request.path)
+            if b"accept" in headers:
+                check_accept(headers[b"accept"])
 
     def handle(self, request: Request) -> None:
         path = request.path
@@ -154,6 +176,14 @@ class App:
         elif path.startswith(b"/models/") and path.endswith(b"/predict-many"):
             self._allow(request, b"POST")
             self.predict_many(request, path[8:-13])
+        elif path.startswith(b"/models/") and path.endswith(b"/jobs"):
+            self._allow(request, b"POST")
+            view = self.view(path[8:-5])
+            self._jobs().submit(request, view)
+        elif path.startswith(b"/jobs"):
+            self._jobs().handle(request)
+        elif path.startswith(b"/webhooks") and self.webhooks is not None:
+            self.webhooks.handle(request)
         elif path.startswith(b"/models/") and b"/" not in path[8:]:
             self._allow(request, b"GET")
             self.pages.model(request, self.view(path[8:]))
@@ -168,6 +198,11 @@ class App:
     def _allow(request: Request, method: bytes) -> None:
         if request.method != method and not (request.method == b"HEAD" and method == b"GET"):
             raise MethodNotAllowed("GET, HEAD" if method == b"GET" else method.decode())
+
+    def _jobs(self) -> JobsApi:
+        if self.jobs is None:
+            raise NotFound("no such path")
+        return self.jobs
 
     def refuse(self, request: Request, refusal: Refusal) -> None:
         if not request.id:  # refused before its headers were read
@@ -191,17 +226,40 @@ class App:
 
     def predict(self, request: Request, view: ModelView) -> None:
         now = time.time()
+        headers = request.headers
+        if self.jobs is not None and (b"idempotency-key" in headers or b"prefer" in headers):
+            self.jobs.predict(request, view, now)
+            return
+        reuse = self.reuse
+        if reuse is not None and view.name not in reuse.ttl_s:
+            reuse = None
         try:
             deadline = self.deadline(request, now)
-            self.admit(view, deadline, now)  # before reading: a refusal should cost nothing
+            if reuse is None or view.reader is None:
+                self.admit(view, deadline, now)  # before reading: a refusal should cost nothing
             reader = view.reader
             assert reader is not None  # a ready model has a card
             body = read_input(request, reader, self.settings.max_body_bytes)
+            tenant = self.tenants.of(request) if reuse is not None else ""
         except Refusal as refusal:
             self.metrics.refusals.add(view.name, refusal.code)
             answer_refusal(request, refusal)
             return
         call = Call(self, request, view, now)
+        if reuse is not None:
+            number = reuse.start(
+                view,
+                request.id,
+                body,
+                deadline=deadline,
+                form=Form.JSON,
+                tenant=tenant,
+                admit=partial(self.admit, view, deadline),
+                on_answer=call.finish,
+                asked=asked(request),
+            )
+            request.on_gone = partial(reuse.cancel, number)
+            return
         request.on_gone = call.gone
         call.number = self.dispatch.start(
             view.name,
@@ -234,6 +292,13 @@ class App:
         if isinstance(ticket, Refusal):
             raise ticket
 
+    def reuse_of(self, view: ModelView, request: Request) -> tuple[Reuse | None, str]:
+        """Where the model's results are reused, and for whom. Raises BadRequest."""
+        reuse = self.reuse
+        if reuse is None or view.name not in reuse.ttl_s:
+            return None, ""
+        return reuse, self.tenants.of(request)
+
     def stages(self, model: str) -> Stages:
         stages = self._stages.get(model)
         if stages is None:
@@ -258,6 +323,8 @@ class App:
         metrics.reply_depth.set(dispatch.last_reply_size)
         metrics.reply_lag.set(dispatch.lag_s)
         metrics.connections.set(self.connections())
+        if self.jobs is not None:
+            metrics.jobs_waiting.values = {(m,): n for m, n in (self.jobs.backlog or {}).items()}
         for view in self.snapshot.models.values():
             ready = sum(news.ready for news, _ in view.workers.values())
             metrics.workers.set(ready, view.name, "true")

@@ -10,12 +10,17 @@ import msgspec
 
 from headrace.errors import Problem, Refusal
 from headrace.gateway.answer import answer_json, problem_json, timings
+from headrace.gateway.reuse import asked
 from headrace.jobs import Form, Outcome, Returned
 
 if TYPE_CHECKING:
     from headrace.gateway.app import App
     from headrace.gateway.snapshot import ModelView
     from headrace.httpserver import Request
+
+
+def _admitted(now: float) -> None:
+    """The inputs of a call are admitted together, before."""
 
 
 class Many:
@@ -26,18 +31,34 @@ class Many:
         self._began = began
         self._published = 0.0
         self._numbers: list[int] = []
+        self._reused: list[int] = []
         self._outcomes: list[object] = []
         self._missing = 0
 
     def start(self, inputs: list[bytes | Refusal], deadline: float) -> None:
-        """Publishes what could be read; what could not has its outcome already."""
+        """Publishes what could be read; what could not has its outcome. Raises BadRequest."""
         self._missing = len(inputs)
         self._outcomes = [None] * len(inputs)
         self._published = time.time()
         self._request.on_gone = self._gone
+        reuse, tenant = self._app.reuse_of(self._view, self._request)
         for place, body in enumerate(inputs):
             if isinstance(body, Refusal):
                 self._finish(place, body, None)
+            elif reuse is not None:
+                self._reused.append(
+                    reuse.start(
+                        self._view,
+                        self._request.id,
+                        body,
+                        deadline=deadline,
+                        form=Form.JSON,
+                        tenant=tenant,
+                        admit=_admitted,
+                        on_answer=partial(self._finish, place),
+                        asked=asked(self._request),
+                    )
+                )
             else:
                 self._numbers.append(
                     self._app.dispatch.start(
@@ -54,14 +75,25 @@ class Many:
         """The client left."""
         for number in self._numbers:
             self._app.dispatch.cancel(number)
+        reuse = self._app.reuse
+        if reuse is not None:
+            for number in self._reused:
+                reuse.cancel(number)
 
-    def _finish(self, place: int, outcome: Outcome | Refusal, returned: Returned | None) -> None:
+    def _finish(
+        self,
+        place: int,
+        outcome: Outcome | Refusal,
+        returned: Returned | None,
+        reuse: bytes = b"",
+        /,
+    ) -> None:
         if isinstance(outcome, Refusal):
             self._outcomes[place] = self._problem(outcome.problem())
         elif outcome.problem is not None:
             self._outcomes[place] = self._problem(outcome.problem)
         else:
-            self._outcomes[place] = self._result(outcome)
+            self._outcomes[place] = self._result(outcome, reuse)
         self._missing -= 1
         if not self._missing:
             self._answer()
@@ -70,13 +102,19 @@ class Many:
         self._app.count(self._view.name, problem.status, problem.code)
         return {"status": problem.status, "problem": problem_json(problem, self._request.id)}
 
-    def _result(self, outcome: Outcome) -> dict[str, object]:
+    def _result(self, outcome: Outcome, reuse: bytes) -> dict[str, object]:
         read_ms = (self._published - self._began) * 1000
         times = timings(outcome, read_ms, self._published, time.time())
-        self._app.stages(self._view.name).observe(times)
+        if reuse:
+            self._app.stages(self._view.name).answered += 1
+        else:
+            self._app.stages(self._view.name).observe(times)
         written = {f"{stage}_ms": round(ms, 3) for stage, ms in times._asdict().items()}
         written["total_ms"] = round(sum(written.values()), 3)
-        return {"status": 200, "result": msgspec.Raw(outcome.body), "timings": written}
+        told: dict[str, object] = {
+            "status": 200, "result": msgspec.Raw(outcome.body), "timings": written,
+        }  # fmt: skip
+        return told | {"reuse": reuse.decode()} if reuse else told
 
     def _answer(self) -> None:
         card = self._view.card

@@ -11,6 +11,8 @@ from typing import Any
 
 from headrace import images
 from headrace.gateway import openapi_house as house
+from headrace.gateway import openapi_jobs as jobs
+from headrace.gateway import openapi_webhooks as webhooks
 from headrace.gateway.openapi_house import Node, array, record, ref
 from headrace.signature import Card
 
@@ -23,7 +25,10 @@ BY_NAME = frozenset({"properties", "patternProperties", "dependentSchemas"})
 def openapi(cards: list[Card]) -> dict[str, Any]:
     from headrace import __version__
 
-    paths, components = house.paths(), house.components()
+    paths, components = house.paths() | jobs.paths() | webhooks.paths(), house.components()
+    components["schemas"] |= jobs.SCHEMAS | webhooks.SCHEMAS
+    components["headers"] |= jobs.HEADERS
+    components["parameters"] |= jobs.PARAMETERS
     for card in cards:
         components["schemas"] |= _schemas(card)
         paths |= _paths(card)
@@ -33,6 +38,8 @@ def openapi(cards: list[Card]) -> dict[str, Any]:
         "servers": [{"url": "/"}],
         "tags": [
             *({"name": card.name, "description": card.description} for card in cards),
+            jobs.TAG,
+            webhooks.TAG,
             {"name": "house", "description": "What is served"},
             {"name": "health", "description": "For probes and load balancers"},
             {"name": "open-inference-protocol", "description": "For its existing clients"},
@@ -115,10 +122,21 @@ def _paths(card: Card) -> Node:
             "responses": house.responses(answer, *house.WITH_BODY, *house.OF_A_MODEL),
         }}  # fmt: skip
 
+    predict = operation("predict", summary, card.description, _bodies(card), _answer(card))
+    jobs.of_a_predict(predict["post"])
+    submit = operation(
+        "submit",
+        f"{summary} (stored)",
+        f"{card.description}\n\nAnswered as soon as the job is committed; the result is fetched "
+        "later, or waited for.".lstrip(),
+        _bodies(card),
+        jobs.ended(),
+    )
+    submit["post"]["parameters"] = jobs.submit_parameters()
+    submit["post"]["responses"]["202"] = jobs.accepted()
     return {
-        f"/models/{card.name}/predict": operation(
-            "predict", summary, card.description, _bodies(card), _answer(card)
-        ),
+        f"/models/{card.name}/predict": predict,
+        f"/models/{card.name}/jobs": submit,
         f"/models/{card.name}/predict-many": operation(
             "predict-many",
             f"{summary} (many)",
@@ -191,8 +209,10 @@ def _envelope(card: Card) -> Node:
 def _answer(card: Card) -> Node:
     result = {"result": ref("schemas", f"{card.name}-output")}
     timings = {"timings": ref("schemas", "Timings")}
-    found = house.answer("The result", record(result | _envelope(card) | timings))
+    reuse = {"reuse": house.REUSE}
+    found = house.answer("The result", record(result | _envelope(card) | timings, reuse))
     found["headers"]["Server-Timing"] = ref("headers", "ServerTiming")
+    found["headers"]["Headrace-Reuse"] = ref("headers", "Reuse")
     return found
 
 

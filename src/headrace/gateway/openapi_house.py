@@ -8,6 +8,7 @@ from typing import Any
 from headrace.errors import (
     PROBLEM_TYPE,
     BadRequest,
+    Conflict,
     DeadlineExceeded,
     HeadersTooLarge,
     Invalid,
@@ -53,6 +54,7 @@ MEANINGS: dict[type[Refusal], str] = {
     NotFound: "No such path, model or version.",
     MethodNotAllowed: "The path has other methods: see `Allow`.",
     NotAcceptable: "Answers are `application/json`.",
+    Conflict: "Not in the state that the thing is in: `detail` says which.",
     RequestTimeout: "The request did not arrive in time.",
     LengthRequired: "A body needs `Content-Length` or chunked encoding.",
     PayloadTooLarge: "The body, or what it decompresses to, is over the limit.",
@@ -73,7 +75,9 @@ MS: Node = {"type": "number", "minimum": 0}
 INFO = """\
 Every model below answers typed calls. Say with `Headrace-Deadline-Ms` how long an answer is of use:
 a call is answered inside its deadline or told why not. Every answer carries its `timings`: they
-add up to the total. Errors are problem details (RFC 9457). `HEAD` works wherever `GET` does."""
+add up to the total. What may take longer than a caller waits is submitted as a job: it is stored
+before it is answered, and run whatever dies meanwhile. Errors are problem details (RFC 9457).
+`HEAD` works wherever `GET` does, but for a stream of events."""
 
 
 def ref(kind: str, name: str) -> Node:
@@ -182,6 +186,8 @@ HOUSE = record(
                 "elsewhere": COUNT | {"description": "Calls that other gateways wait for"},
                 "per_second": MS | {"description": "Items a second in full batches; 0: unknown"},
                 "workers": array({"type": "object"}),
+            }, {
+                "jobs_waiting": COUNT | {"description": "Stored jobs that wait, if known"},
             })],
         }),
     }
@@ -194,6 +200,12 @@ READINESS = record({
     },
 })  # fmt: skip
 
+REUSE: Node = {
+    "type": "string",
+    "enum": ["hit", "coalesced"],
+    "description": "Where the model was not run for this call: a kept result, or that of a "
+    "call of equal content under way",
+}
 HEADERS: Node = {
     "RequestId": {"description": "Yours, where you sent one, else ours", "schema": TEXT},
     "ServerTiming": {
@@ -201,6 +213,7 @@ HEADERS: Node = {
         "schema": TEXT,
         "example": "read;dur=0.1, queued;dur=0.4, gathered;dur=0.0, executed;dur=1.2",
     },
+    "Reuse": {"description": "As `reuse` in the body", "schema": REUSE},
     "RetryAfter": {"description": "Seconds", "schema": {"type": "integer", "minimum": 1}},
     "Allow": {"description": "The methods of the path", "schema": TEXT},
 }

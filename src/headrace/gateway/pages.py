@@ -72,7 +72,7 @@ class Pages:
                          if k not in ("card", "type")}
                         for news, _ in view.workers.values()
                     ],
-                }
+                } | _waiting(app, view)
                 for view in app.snapshot.models.values()
             ],
         })  # fmt: skip
@@ -113,3 +113,9 @@ def _model(view: ModelView) -> dict[str, Any]:
         "input": card.input if card else None,
         "output": card.output if card else None,
     }
+
+
+def _waiting(app: App, view: ModelView) -> dict[str, int]:
+    """Stored jobs that wait, where a clerk has said so."""
+    waiting = app.jobs.waiting(view.name) if app.jobs else None
+    return {} if waiting is None else {"jobs_waiting": waiting}

@@ -17,6 +17,7 @@ from headrace import images
 from headrace.errors import (
     BadRequest,
     Invalid,
+    LengthRequired,
     NotAcceptable,
     PayloadTooLarge,
     Refusal,
@@ -29,6 +30,12 @@ from headrace.schema import Reader, check_pairs
 JSON_TYPES = (b"application/json",)
 _REFUSED = re.compile(rb"(?:^|;)\s*q\s*=\s*0(?:\.0*)?\s*(?:;|$)")
 _canonical = msgspec.msgpack.Encoder().encode
+
+
+def check_bodiless(path: bytes) -> None:
+    """What acts on a thing that is there needs no body. Raises LengthRequired for all else."""
+    if not path.startswith((b"/jobs/", b"/webhooks/")):
+        raise LengthRequired("a Content-Length or chunked encoding is needed")
 
 
 def read_input(request: Request, reader: Reader, max_body: int) -> bytes:

@@ -11,17 +11,26 @@ from headrace.announce import (
     TO_GATEWAYS,
     TO_WORKERS,
     Announcement,
+    Backlog,
     Outstanding,
+    Settled,
     announcement_bytes,
     read_announcement,
 )
 from headrace.broker.port import Broker
+from headrace.cache.port import Cache
 from headrace.dispatch import Dispatch
 from headrace.gateway.app import App
+from headrace.gateway.errands import Errands
+from headrace.gateway.jobs import JobsApi
+from headrace.gateway.reuse import reuse_of
 from headrace.gateway.snapshot import Snapshot
+from headrace.gateway.submit import Submits
+from headrace.gateway.webhooks import WebhooksApi
 from headrace.httpserver import HttpServer
 from headrace.objects.port import Objects
 from headrace.settings import Settings
+from headrace.store.door import StoreDoor
 from headrace.telemetry.metrics import GatewayMetrics
 
 log = structlog.get_logger("headrace.gateway")
@@ -30,14 +39,26 @@ TELL_EVERY_S = 0.25
 
 
 class Gateway:
-    def __init__(self, settings: Settings, broker: Broker, objects: Objects) -> None:
-        self._settings, self._broker = settings, broker
+    def __init__(
+        self,
+        settings: Settings,
+        broker: Broker,
+        objects: Objects,
+        door: StoreDoor,
+        cache: Cache | None = None,
+    ) -> None:
+        self._settings, self._broker, self._door = settings, broker, door
         self.dispatch = Dispatch(broker, objects, settings.gateway.inline_limit_bytes)
         self.snapshot = Snapshot(self.dispatch.address, list(settings.models))
         self.app = App(settings.gateway, self.snapshot, self.dispatch, GatewayMetrics())
         self._http = HttpServer(
             self.app.handle, self.app.on_head, self.app.refuse, settings.gateway.max_body_bytes
         )
+        self.app.reuse = reuse_of(settings, self.dispatch, self.app.metrics, cache)
+        submits = Submits(door, broker, self._parcel_size, self.app.metrics)
+        errands = Errands(self.app.tenants, door, self.app.metrics)
+        self.app.jobs = self._jobs = JobsApi(self.app, settings, errands, submits)
+        self.app.webhooks = WebhooksApi(errands, settings.webhooks)
         self.app.connections = lambda: len(self._http.connections)
         self._tasks: list[asyncio.Task[None]] = []
         self.port = 0
@@ -46,6 +67,8 @@ class Gateway:
         """Raises OSError where an address is taken, Unavailable where the broker is."""
         await self._broker.listen(TO_GATEWAYS, self._hear)
         await self.dispatch.open()
+        if self.app.reuse is not None:
+            await self.app.reuse.open()
         self._broker.send(TO_WORKERS, b"who")
         host, port = address(self._settings.gateway.listen)
         self.port = await self._http.open(host, port, reuse_port=self._settings.gateway.count > 1)
@@ -53,7 +76,11 @@ class Gateway:
             from headrace.gateway import v2_grpc
 
             self._grpc = await v2_grpc.serve(self.app, self._settings.gateway.grpc)
-        self._tasks = [asyncio.create_task(self._settle()), asyncio.create_task(self._tell())]
+        self._tasks = [
+            asyncio.create_task(self._settle()),
+            asyncio.create_task(self._tell()),
+            asyncio.create_task(self._door.warm()),
+        ]
         gc.collect()
         gc.freeze()
         # Calls make no cycles; a young collection every 700 objects would run at every tenth.
@@ -62,10 +89,16 @@ class Gateway:
 
     def _hear(self, data: bytes) -> None:
         news = read_announcement(data)
+        if isinstance(news, Settled | Backlog):
+            self._jobs.heard(news)
+            return
         self.snapshot.hear(news)
         if isinstance(news, Announcement):
             view = self.snapshot.models[news.model]
             self.dispatch.parcel_sizes[news.model] = view.parcel_size
+
+    def _parcel_size(self, model: str) -> int:
+        return self.dispatch.parcel_sizes.get(model, 1)
 
     async def _settle(self) -> None:
         while True:
@@ -92,9 +125,12 @@ class Gateway:
         drains = [self._http.drain(grace_s)]
         if self._settings.gateway.grpc:
             drains.append(self._grpc.stop(grace_s))
+        drains.append(self._jobs.close(grace_s))
         await asyncio.gather(*drains)
         for task in self._tasks:
             task.cancel()
+        if self.app.reuse is not None:
+            await self.app.reuse.close()
         await self.dispatch.close()
         log.info("left")
 

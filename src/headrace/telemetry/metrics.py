@@ -121,6 +121,23 @@ class GatewayMetrics:
         self.workers = Gauge(
             "headrace_workers", "Workers heard of lately, by readiness.", "model", "ready"
         )
+        self.submitted = Metric("headrace_jobs_submitted", "Stored jobs accepted.", "model")
+        self.jobs_waiting = Gauge(
+            "headrace_jobs_waiting", "Stored jobs that wait, as a clerk last said.", "model"
+        )
+        self.unposted = Metric(
+            "headrace_jobs_unposted",
+            "Parcels of stored jobs that the broker did not take at once, by problem code: the "
+            "clerk publishes them again.",
+            "code",
+        )
+        self.reuse = Metric(
+            "headrace_reuse", "Calls of models that reuse results, by how they were answered.",
+            "model", "how",
+        )  # fmt: skip
+        self.cache_errors = Metric(
+            "headrace_cache_errors", "What a shared cache did not do, by why.", "why"
+        )
 
     def all(self) -> list[Metric]:
         return list(vars(self).values())

@@ -9,7 +9,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
-from headrace.broker.port import Broker, Delivery
+from headrace.broker.port import Broker, Delivery, Depth
 from headrace.errors import Refusal
 
 Make = Callable[..., Broker]
@@ -44,6 +44,12 @@ def no_refusal(refusal: Refusal) -> None:
 async def settle(seconds: float = 0.25) -> None:
     """Long enough for a message that is on its way; used to show that none is."""
     await asyncio.sleep(seconds)
+
+
+def check(depth: Depth, waiting: int, in_hand: int) -> None:
+    """A broker may not know what is in hand; what it says is right."""
+    assert depth.waiting == waiting, depth
+    assert depth.in_hand in (None, in_hand), depth
 
 
 class Exam:
@@ -83,7 +89,7 @@ class Exam:
             delivery.ack()
         await settle(1.6)
         assert len(first.got) + len(second.got) == 40, "an acked job was delivered again"
-        assert (await door.depth(MODEL)) == (0, 0)
+        check(await door.depth(MODEL), 0, 0)
 
     async def nothing_comes_unasked(self) -> None:
         broker, worker = await self.broker(), Worker()
@@ -96,8 +102,7 @@ class Exam:
         await worker.until(3)
         await settle()
         assert len(worker.got) == 3
-        depth = await broker.depth(MODEL)
-        assert depth == (7, 3), depth
+        check(await broker.depth(MODEL), 7, 3)
 
     async def an_unacked_job_comes_again(self) -> None:
         broker, worker = await self.broker(), Worker()
@@ -167,8 +172,13 @@ class Exam:
         broker = await self.broker(bound=20)
         await broker.ensure(MODEL)
         refusals: list[Refusal] = []
-        for number in range(30):
+        for number in range(20):
             broker.publish(MODEL, b"%d" % number, refusals.append)
+        await settle()
+        assert not refusals
+        for number in range(20, 30):  # one by one: the broker may learn of the bound as it answers
+            broker.publish(MODEL, b"%d" % number, refusals.append)
+            await asyncio.sleep(0.02)
         for _ in range(60):
             if len(refusals) >= 10:
                 break

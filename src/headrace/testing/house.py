@@ -112,6 +112,7 @@ class _Processes:
         signs = {
             "gateway": ("headrace.roles", "gateway"), "worker": ("headrace.roles", "worker"),
             "model": ("headrace.worker.child",), "house": ("headrace.testing.house",),
+            "clerk": ("headrace.roles", "clerk"),
         }  # fmt: skip
         return sorted(
             pid
@@ -301,7 +302,7 @@ class RolesApart(_Processes):
         self.objects = folder / "objects"
         self.environment |= {
             "HEADRACE_BROKER__URL": f"nats://127.0.0.1:{self.broker_port}",
-            "HEADRACE_OBJECTS__URL": f"file://{self.objects}",
+            "HEADRACE_OBJECTS__TRANSIT": f"file://{self.objects}",
         }
         self.started: list[subprocess.Popen[bytes]] = []
 

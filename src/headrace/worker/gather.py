@@ -42,13 +42,14 @@ class Gather:
         self._free, self._run, self._expired = free, run, expired
         self._may_risk = may_risk
         self.waiting: deque[Held] = deque()
+        self.bulk: deque[Held] = deque()  # fills what the others leave free
         self.apart: deque[list[Held]] = deque()
         self._turn_asked = False
         self._timer: asyncio.TimerHandle | None = None
         self._freed_at = 0.0
 
     def add(self, held: Held) -> None:
-        self.waiting.append(held)
+        (self.bulk if held.bulk else self.waiting).append(held)
         self.ask()
 
     def first(self, batch: list[Held]) -> None:
@@ -82,6 +83,8 @@ class Gather:
             apart = self._unexpired(self.apart.popleft(), now)
             if apart:
                 return apart
+        while self.bulk and len(self.waiting) < self.batching.max_size:
+            self.waiting.append(self.bulk.popleft())
         if not self.waiting or self._worth_waiting(now):
             return []
         batch: list[Held] = []
@@ -100,7 +103,7 @@ class Gather:
         last_start = now
         if self.waiting:
             last_start += self._fit.took_ms(len(batch)) * LATE_SHARE / 1000
-        late = [held for held in batch if held.job.deadline <= last_start or held.cancelled]
+        late = [held for held in batch if held.deadline <= last_start or held.cancelled]
         for held in late:
             self._expired(held)
         return [held for held in batch if held not in late] if late else batch
@@ -113,7 +116,7 @@ class Gather:
         left_s = max(self.waiting[0].taken, self._freed_at) + wait_ms / 1000 - now
         if left_s <= 0:
             return False
-        nearest = min(held.job.deadline for held in self.waiting)
+        nearest = min(held.deadline for held in self.waiting)
         if nearest - now - self._fit.took_ms(size + 1) / 1000 <= DEADLINE_NEAR_S:
             return False
         if self._timer:
@@ -123,7 +126,8 @@ class Gather:
 
     def drain(self) -> list[Held]:
         """All that is not running, to be given back."""
-        left = [*self.waiting, *(held for batch in self.apart for held in batch)]
+        left = [*self.waiting, *self.bulk, *(held for batch in self.apart for held in batch)]
         self.waiting.clear()
+        self.bulk.clear()
         self.apart.clear()
         return left

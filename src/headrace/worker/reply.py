@@ -1,5 +1,5 @@
 """Results home, then ack: in that order, so that a worker's death between the two costs a second
-run and never an answer. One message per gateway and batch."""
+run and never an answer. One message per gateway and batch; a stored job's go to the store."""
 
 from __future__ import annotations
 
@@ -30,16 +30,23 @@ class Reply:
         model: str,
         worker: str,
         settle: Callable[[Held], None],
+        stored: Callable[[Held, bytes | Problem, float], None],
     ) -> None:
         self._broker, self._objects = broker, objects
         self._model, self._worker, self._settle = model, worker, settle
+        self._stored = stored
         self.version = ""
         self._numbers = itertools.count(1)
         self._large: set[asyncio.Task[None]] = set()
 
     def batch(self, batch: list[Held], outcomes: list[bytes | Problem], executed_ms: float) -> None:
         by_gateway: dict[str, list[Outcome]] = {}
+        answered: list[Held] = []
         for held, outcome in zip(batch, outcomes, strict=True):
+            if held.claim is not None:
+                self._stored(held, outcome, executed_ms)
+                continue
+            answered.append(held)
             if isinstance(outcome, Problem):
                 entry = held.outcome(b"", outcome, executed_ms)
             else:
@@ -53,13 +60,13 @@ class Reply:
             else:
                 large.append((gateway, entries, data))
         if large:
-            task = asyncio.ensure_future(self._by_reference(large, batch))
+            task = asyncio.ensure_future(self._by_reference(large, answered))
             self._large.add(task)
             task.add_done_callback(self._large.discard)
         elif armed("worker.replied"):  # replies leave with this turn's one write: die after it
-            asyncio.get_running_loop().call_later(0.01, self._settle_all, batch)
-        else:
-            self._settle_all(batch)
+            asyncio.get_running_loop().call_later(0.01, self._settle_all, answered)
+        elif answered:
+            self._settle_all(answered)
 
     def _message(self, entries: list[Outcome], ref: str = "") -> bytes:
         return returned_bytes(

@@ -1,6 +1,6 @@
 """One worker: one model, one or more slots, from the broker to the reply.
 
-take -> gather -> execute -> reply
+take -> (claim) -> gather -> execute -> reply | ending
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from headrace.announce import (
     TO_GATEWAYS,
     TO_WORKERS,
     Announcement,
+    Settled,
     announcement_bytes,
     to_workers_of,
 )
@@ -32,8 +33,12 @@ from headrace.fit import Fit
 from headrace.httpserver import HttpServer, Request
 from headrace.model import Batching
 from headrace.objects.port import Objects
-from headrace.settings import ModelSettings
+from headrace.records import bulk_queue
+from headrace.settings import JobsSettings, ModelSettings
+from headrace.store.door import StoreDoor
 from headrace.telemetry.metrics import Metric, WorkerMetrics, exposition
+from headrace.worker.claim import Claims
+from headrace.worker.ending import Endings
 from headrace.worker.execute import Slot, State
 from headrace.worker.frames import Start
 from headrace.worker.gather import Gather
@@ -48,6 +53,7 @@ log = structlog.get_logger("headrace.worker")
 FETCH_AHEAD_BELOW_MS = 100.0
 FETCH_EARLY_MS = 20.0  # ... until so long before its batch is expected to end
 FETCH_STEP_S = 0.005
+CUT_S = 3.0  # for the books of what still ran when the time to leave was over
 
 
 class Worker:
@@ -58,20 +64,39 @@ class Worker:
         folder: str,
         broker: Broker,
         objects: Objects,
+        door: StoreDoor,
+        jobs: JobsSettings,
         *,
         ack_wait_s: float = ACK_WAIT_S,
     ) -> None:
         self.id = f"{name}-{os.getpid()}-{random.getrandbits(32):08x}"
-        self.name, self._settings, self._broker = name, settings, broker
+        self.name, self._settings, self._broker, self._door = name, settings, broker, door
         self.metrics = WorkerMetrics(name)
         self._fit = Fit()
-        self._reply = Reply(broker, objects, name, self.id, self._settle)
+        self._endings = Endings(
+            door,
+            self._settle,
+            self._back_to_broker,
+            self._tell_ended,
+            backoff_s=jobs.backoff_s,
+            backoff_max_s=jobs.backoff_max_s,
+        )
+        self._claims = Claims(
+            door,
+            self.id,
+            jobs.lease_s,
+            ready=self._on_held,
+            refuse=self._refuse,
+            nothing=self._nothing,
+        )
+        self._reply = Reply(broker, objects, name, self.id, self._settle, self._endings.add)
         self._take = Take(
             objects,
             self.metrics,
             ready=self._on_held,
             refuse=self._refuse,
             room=self._want,
+            claim=self._claims.ask,
             ack_wait_s=ack_wait_s,
         )
         self._gather = Gather(
@@ -79,7 +104,7 @@ class Worker:
             self._fit,
             free=self._free,
             run=self._run,
-            expired=self._take.drop,
+            expired=self._drop,
             may_risk=self._may_risk,
         )
         self._slots = [
@@ -94,6 +119,7 @@ class Worker:
             for slot in range(settings.slots)
         ]
         self._intake: Intake | None = None
+        self._bulk_intake: Intake | None = None
         self._depth = Depth(0, 0)
         self._leaving = False
         self._metrics_url = ""
@@ -173,7 +199,7 @@ class Worker:
     def _on_batch_died(self, batch: list[Held]) -> None:
         if self._leaving:
             for held in batch:
-                self._take.give_back(held)
+                self._give_back(held)
             if not self._busy():
                 self._finished.set()
             return
@@ -189,7 +215,34 @@ class Worker:
         self._want()
 
     def _settle(self, held: Held) -> None:
+        self._claims.forget(held)
         self._take.settle(held)
+
+    def _nothing(self, held: Held) -> None:
+        """A stored job that is another's, or over."""
+        self._take.settle(held)
+        self._want()
+
+    def _drop(self, held: Held) -> None:
+        """It will not be run: the caller is gone or the time over. Of a stored job the clerk, when
+        its lease ends, says what becomes of it."""
+        self._claims.forget(held)
+        self._take.drop(held)
+
+    def _give_back(self, held: Held) -> None:
+        """It did not run here, and may elsewhere."""
+        if held.claim:
+            self._endings.add(held, None, 0.0)
+        else:
+            self._take.give_back(held)
+
+    def _back_to_broker(self, held: Held) -> None:
+        self._claims.forget(held)
+        self._take.give_back(held)
+
+    def _tell_ended(self, ids: list[str]) -> None:
+        """Whoever waits for these jobs looks them up now and not at the next turn of its clock."""
+        self._broker.send(TO_GATEWAYS, announcement_bytes(Settled(ids)))
 
     def _want(self) -> None:
         """Room for a batch in each free slot, and for the next batch where the model is quick or
@@ -204,7 +257,11 @@ class Worker:
             ahead = size * sum(slot.ending for slot in self._slots)
         room = self._free() * size + ahead - len(self._gather.waiting)
         # Rounded up: a parcel too many waits here, one too few would leave a slot idle.
-        self._intake.want(max(0, math.ceil(room / self._take.per_delivery)))
+        parcels = max(0, math.ceil(room / self._take.per_delivery))
+        self._intake.want(parcels)
+        if self._bulk_intake:  # what the others leave free
+            spare = not self._depth.waiting and len(self._gather.bulk) < size
+            self._bulk_intake.want(parcels if spare else 0)
 
     # -- slots ---------------------------------------------------------------------------------
 
@@ -216,7 +273,7 @@ class Worker:
             self._settings.max_size or card.max_size,
             card.max_wait_ms if wait_ms is None else wait_ms,
         )
-        self._reply.version = card.version
+        self._reply.version = self._endings.version = card.version
         for size, took_ms in slot.ready.warm:
             self._fit.learn(size, took_ms)
         self._gather.ask()
@@ -228,7 +285,7 @@ class Worker:
         if was == State.STARTING.value and not self._up():
             # It does not come up: what waits here may run elsewhere.
             for held in self._gather.drain():
-                self._take.give_back(held)
+                self._give_back(held)
         self._want()
         self._announce()
 
@@ -270,6 +327,7 @@ class Worker:
             await asyncio.sleep(EVERY_S)
             with contextlib.suppress(Refusal):
                 self._depth = await self._broker.depth(self.name)
+                self._want()
 
     # -- metrics -------------------------------------------------------------------------------
 
@@ -289,7 +347,8 @@ class Worker:
             self.metrics.slots.set(count, self.name, state.value)
         self.metrics.in_hand.set(len(self._take.in_hand), self.name)
         self.metrics.waiting.set(self._depth.waiting, self.name)
-        self.metrics.unacked.set(self._depth.in_hand, self.name)
+        if self._depth.in_hand is not None:  # not every broker says
+            self.metrics.unacked.set(self._depth.in_hand, self.name)
         return self.metrics.all()
 
     # -- life ----------------------------------------------------------------------------------
@@ -300,6 +359,8 @@ class Worker:
             server = HttpServer(self._on_request, lambda _: None, _plain_refusal, 1024)
             self._metrics_url = f"http://{host}:{await server.open(host, port)}/metrics"
         self._intake = await self._broker.take(self.name, self._take.on_delivery)
+        queue = bulk_queue(self.name)
+        self._bulk_intake = await self._broker.take(queue, self._take.on_bulk)
         await self._broker.listen(TO_WORKERS, self._announce)
         await self._broker.listen(to_workers_of(self.name), self._take.on_cancel)
         self._broker.on_restored(self._announce)
@@ -307,24 +368,35 @@ class Worker:
         self._tasks = [
             asyncio.create_task(self._keep_announcing()),
             asyncio.create_task(self._take.hold_all()),
+            asyncio.create_task(self._claims.renew_all()),
+            asyncio.create_task(self._door.warm()),
         ]
 
     async def drain(self, grace_s: float) -> None:
         """Take no more, give back what does not run, finish what does, reply, leave."""
         self._leaving = True
         began = time.monotonic()
-        if self._intake:
-            await self._intake.close()
-        for held in self._gather.drain():
+        for intake in (self._intake, self._bulk_intake):
+            if intake:
+                await intake.close()
+        for held in self._claims.close():
             self._take.give_back(held)
+        await self._claims.landed(grace_s)
+        for held in self._gather.drain():
+            self._give_back(held)
         self._announce()
         log.info("draining", in_hand=len(self._take.in_hand), busy=self._busy())
         if self._busy():
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._finished.wait(), grace_s)
         await self._reply.flush()
+        await self._endings.flush(grace_s)
         for task in self._tasks:
             task.cancel()
+        if not self._endings.pending:  # else the database is away: their leases run out
+            for held in list(self._take.in_hand.values()):
+                self._give_back(held)
+            await self._endings.flush(CUT_S)
         for held in list(self._take.in_hand.values()):
             self._take.give_back(held)
         await asyncio.gather(*(slot.stop() for slot in self._slots))

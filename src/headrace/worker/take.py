@@ -1,6 +1,6 @@
 """Jobs off the broker, each held until replied.
 
-delivery -> its jobs, each Held: expired? tried too often? body elsewhere? -> gather
+delivery -> its jobs, each Held: expired? tried too often? body elsewhere? stored? -> gather
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from headrace.errors import Invalid, Problem, Unavailable
 from headrace.failpoints import failpoint
 from headrace.jobs import Job, Outcome, read_cancel, read_parcel
 from headrace.objects.port import ObjectMissing, Objects
+from headrace.records import Claim
 from headrace.telemetry.metrics import WorkerMetrics
 
 CANCELS_KEPT = 10_000  # of jobs that have not come to this worker, and mostly never will
@@ -73,14 +74,23 @@ class Twins:
 class Held:
     """A job in this worker's hand: what to run, how to settle it, since when."""
 
-    __slots__ = ("body", "cancelled", "crashes", "gathered_ms", "job", "parcel", "taken")
+    __slots__ = (
+        "body", "bulk", "cancelled", "claim", "crashes", "deadline", "gathered_ms", "job", "parcel",
+        "taken",
+    )  # fmt: skip
 
-    def __init__(self, job: Job, parcel: Parcel | Twins, taken: float) -> None:
-        self.job, self.parcel, self.taken = job, parcel, taken
+    def __init__(self, job: Job, parcel: Parcel | Twins, taken: float, bulk: bool = False) -> None:
+        self.job, self.parcel, self.taken, self.bulk = job, parcel, taken, bulk
         self.body = job.body
+        self.deadline = job.deadline
+        self.claim: Claim | None = None  # of a stored job, once it is this worker's
         self.cancelled = False
         self.crashes = 0
         self.gathered_ms = 0.0
+
+    @property
+    def key(self) -> tuple[str, int]:
+        return (self.job.stored or self.job.reply_to, self.job.id)
 
     def outcome(self, body: bytes, problem: Problem | None, executed_ms: float) -> Outcome:
         return Outcome(self.job.id, self.taken, self.gathered_ms, executed_ms, body, problem)
@@ -97,19 +107,23 @@ class Take:
         ready: Callable[[Held], None],
         refuse: Callable[[Held, Problem], None],
         room: Callable[[], None],
+        claim: Callable[[Held], None],
         ack_wait_s: float,
     ) -> None:
         """`ready`, `refuse`: what becomes of a job. `room`: one that was pulled came to nothing, so
-        another may be."""
+        another may be. `claim`: a stored job, to be made this worker's first."""
         self._objects, self._metrics = objects, metrics
-        self._ready, self._refuse, self._room = ready, refuse, room
+        self._ready, self._refuse, self._room, self._claim = ready, refuse, room, claim
         self._hold_every_s = ack_wait_s / 3
         self.per_delivery = 1.0  # jobs in a parcel, of late
         self.in_hand: dict[tuple[str, int], Held] = {}
         self._cancelled: dict[tuple[str, int], None] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
-    def on_delivery(self, delivery: Delivery) -> None:
+    def on_bulk(self, delivery: Delivery) -> None:
+        self.on_delivery(delivery, bulk=True)
+
+    def on_delivery(self, delivery: Delivery, bulk: bool = False) -> None:
         jobs = read_parcel(delivery.data)
         failpoint("worker.taken")
         now = time.time()
@@ -120,15 +134,18 @@ class Take:
         if parcel.attempt > 1:
             self._metrics.redelivered(len(jobs))
         for job in jobs:
-            self._take(Held(job, parcel, now))
+            self._take(Held(job, parcel, now, bulk))
 
     def _take(self, held: Held) -> None:
         job, parcel = held.job, held.parcel
-        key = (job.reply_to, job.id)
+        key = held.key
         twin = self.in_hand.get(key)
         if twin is not None:  # published again, or thought abandoned: run once, settle both
             twin.parcel = Twins(twin.parcel, parcel)
             self._room()
+        elif job.stored:
+            self.in_hand[key] = held
+            self._claim(held)
         elif job.deadline <= held.taken or key in self._cancelled:
             held.cancelled = key in self._cancelled
             self.drop(held)
@@ -168,7 +185,7 @@ class Take:
         held.parcel.done(give_back=True)
 
     def _forget(self, held: Held) -> None:
-        self.in_hand.pop((held.job.reply_to, held.job.id), None)
+        self.in_hand.pop(held.key, None)
 
     async def _fetch(self, held: Held) -> None:
         try:

@@ -1,0 +1,1 @@
+"""The cache port and its adapters: `memory://`, `redis://`."""

@@ -1,0 +1,205 @@
+"""One clerk process: brings the schema up to date, then keeps the books, round after round.
+
+due jobs --decide--> moved in the database --> published     what is past its time --> removed
+
+Two clerks may run at once: the rows that one looks at are skipped by the other.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+
+import structlog
+
+from headrace.announce import TO_GATEWAYS, Backlog, Settled, announcement_bytes
+from headrace.broker.port import Broker
+from headrace.clerk.decide import decide
+from headrace.clerk.deliver import Deliver
+from headrace.clerk.retain import remove_old, remove_orphans, repair
+from headrace.dispatch import post_stored
+from headrace.egress import egress_of
+from headrace.errors import Refusal, Unavailable
+from headrace.failpoints import failpoint
+from headrace.records import Due, Move, Priority, bulk_queue
+from headrace.settings import Settings
+from headrace.store.deliveries import Deliveries
+from headrace.store.door import StoreDoor
+from headrace.store.migrate import migrate
+from headrace.store.open import Store
+
+log = structlog.get_logger("headrace.clerk")
+
+LOOK_MOST = 500  # jobs in one transaction
+RECALL_MOST = 2_000
+PARCEL = 8  # jobs in a message: small, so that they spread over the workers
+TELL_EVERY_S = 1.0
+REMOVE_EVERY_S = 5.0
+REPAIR_EVERY_S = 30.0
+SWEEP_EVERY = 20  # of those rounds
+
+
+class Clerk:
+    def __init__(self, settings: Settings, broker: Broker, door: StoreDoor) -> None:
+        self._settings, self._broker, self._door = settings, broker, door
+        self._tasks: list[asyncio.Task[None]] = []
+        self._leaving = asyncio.Event()
+        self._recall_asked = False
+
+    async def open(self) -> None:
+        store = await self._door.open()
+        self._broker.on_restored(self._on_restored)
+        self._tasks = [asyncio.create_task(self._work(store))]
+
+    async def _work(self, store: Store) -> None:
+        while not self._leaving.is_set():
+            try:
+                began = time.monotonic()
+                if await migrate(store.database):
+                    log.info(
+                        "schema brought up to date", took_ms=round((time.monotonic() - began) * 1e3)
+                    )
+                break
+            except Unavailable:
+                await self._pause(0.5)
+            except Exception:
+                log.exception("the schema cannot be brought up to date")
+                await self._pause(5.0)
+        await asyncio.gather(
+            self._keep_books(store),
+            self._keep_telling(store),
+            self._keep_removing(store),
+            self._keep_sweeping(store),
+            self._deliver(store),
+        )
+
+    async def _pause(self, seconds: float) -> None:
+        try:
+            await asyncio.wait_for(self._leaving.wait(), seconds)
+        except TimeoutError:
+            return
+
+    # -- books ---------------------------------------------------------------------------------
+
+    async def _keep_books(self, store: Store) -> None:
+        while not self._leaving.is_set():
+            more = False
+            try:
+                more = await self.round(store)
+            except Unavailable:
+                await self._pause(0.25)
+            except Exception:
+                log.exception("a round of the books failed")
+                await self._pause(1.0)
+            if not more:
+                await self._pause(self._settings.clerk.every_s)
+
+    async def round(self, store: Store) -> bool:
+        """One look at what is due; True where there may be more. Raises Unavailable."""
+        models = await store.jobs.due_models()
+        if not models:
+            return False
+        queues: dict[tuple[str, Priority], int] = {}
+        for model in {model for model, _ in models}:
+            for priority, queue in _queues(model):
+                with contextlib.suppress(Refusal):
+                    queues[model, priority] = (await self._broker.depth(queue)).waiting
+        ageing_s = self._settings.jobs.ageing_s
+
+        def of(job: Due, at: float) -> Move:
+            return decide(job, at, queues, ageing_s)
+
+        looked = await store.jobs.look(of, LOOK_MOST)
+        failpoint("clerk.looked")
+        posts: dict[str, list[str]] = {}
+        for job in looked.postings:
+            posts.setdefault(dict(_queues(job.model))[job.queue], []).append(job.id)
+        for queue, ids in posts.items():
+            post_stored(self._broker, queue, ids, PARCEL, self._not_taken)
+        failpoint("clerk.published")
+        if looked.ended:
+            self._broker.send(TO_GATEWAYS, announcement_bytes(Settled(looked.ended)))
+        return looked.due == LOOK_MOST
+
+    def _not_taken(self, refusal: Refusal) -> None:
+        """The job is due again by itself."""
+        log.debug("not published", code=refusal.code)
+
+    # -- beside --------------------------------------------------------------------------------
+
+    async def _keep_telling(self, store: Store) -> None:
+        while not self._leaving.is_set():
+            try:
+                waiting = await store.jobs.waiting()
+                self._broker.send(TO_GATEWAYS, announcement_bytes(Backlog(waiting)))
+                if self._recall_asked:
+                    log.info("broker back", published_again=await store.jobs.recall_all())
+                    self._recall_asked = False
+                for model in waiting:
+                    await self._recall(store, model)
+            except Unavailable:
+                pass
+            except Exception:
+                log.exception("the backlog is not told")
+            await self._pause(TELL_EVERY_S)
+
+    async def _recall(self, store: Store, model: str) -> None:
+        for priority, queue in _queues(model):
+            try:
+                depth = await self._broker.depth(queue)
+            except Refusal:
+                return
+            if not depth.waiting:
+                await store.jobs.recall(model, priority, RECALL_MOST)
+
+    def _on_restored(self) -> None:
+        self._recall_asked = True
+
+    async def _keep_removing(self, store: Store) -> None:
+        while not self._leaving.is_set():
+            removed = 0
+            try:
+                removed = await remove_old(store)
+            except Unavailable:
+                pass
+            except Exception:
+                log.exception("a round of removals failed")
+            if not removed:
+                await self._pause(REMOVE_EVERY_S)
+
+    async def _keep_sweeping(self, store: Store) -> None:
+        rounds = 0
+        while not self._leaving.is_set():
+            await self._pause(REPAIR_EVERY_S)
+            rounds += 1
+            try:
+                if repaired := await repair(store):
+                    log.info("objects copied back to their first place", count=repaired)
+                if rounds % SWEEP_EVERY == 0 and (n := await remove_orphans(store, time.time())):
+                    log.info("objects without a job removed", count=n)
+            except Exception as error:
+                log.warning("objects not swept", reason=type(error).__name__)
+
+    async def _deliver(self, store: Store) -> None:
+        settings = self._settings
+        deliver = Deliver(
+            Deliveries(store.database),
+            egress_of(settings.webhooks),
+            settings.webhooks,
+            every_s=settings.clerk.every_s,
+        )
+        running = asyncio.create_task(deliver.run())
+        await self._leaving.wait()
+        deliver.stop()
+        await asyncio.wait([running], timeout=settings.webhooks.timeout_s + 1)
+        running.cancel()
+
+    async def drain(self) -> None:
+        self._leaving.set()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        log.info("left")
+
+
+def _queues(model: str) -> list[tuple[Priority, str]]:
+    return [(Priority.INTERACTIVE, model), (Priority.BULK, bulk_queue(model))]

@@ -1,0 +1,46 @@
+"""The way to the store, opened some seconds after the start: SQLAlchemy takes 0.4 s to load, which
+neither the first answer of a house nor its first job should wait for."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from typing import TYPE_CHECKING
+
+from headrace.settings import Settings
+
+if TYPE_CHECKING:
+    from headrace.store.open import Store
+
+
+WARM_AFTER_S = 3.0
+
+
+class StoreDoor:
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._opening: asyncio.Task[Store] | None = None
+
+    async def open(self) -> Store:
+        """Raises Unavailable, or ImportError where an extra is missing."""
+        if self._opening is None or (self._opening.done() and self._opening.exception()):
+            self._opening = asyncio.ensure_future(self._open())
+        return await asyncio.shield(self._opening)
+
+    async def _open(self) -> Store:
+        def load() -> Store:
+            from headrace.store.open import open_store
+
+            return open_store(self._settings)
+
+        return await asyncio.to_thread(load)  # the import blocks for as long
+
+    async def warm(self) -> None:
+        """Opens it when the start is over; whoever needs it sooner opens it then."""
+        await asyncio.sleep(WARM_AFTER_S)
+        with contextlib.suppress(Exception):  # told to who asks
+            await self.open()
+
+    async def close(self) -> None:
+        if self._opening and self._opening.done() and not self._opening.exception():
+            await self._opening.result().close()

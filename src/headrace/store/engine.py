@@ -1,0 +1,254 @@
+"""The database: SQLite (WAL) or PostgreSQL, by its URL; its clock; what to do when it is away.
+
+A statement that meets a database that is down opens the circuit: from then on everybody is refused
+at once with 503 `storage-unavailable`, until a probe, four times a second, gets through.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, TypeVar
+from urllib.parse import urlsplit, urlunsplit
+
+import structlog
+from sqlalchemy import Connection, Double, Engine, create_engine, event, text
+from sqlalchemy.exc import DBAPIError, InterfaceError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.sql.expression import FunctionElement
+
+from headrace.errors import Unavailable
+
+T = TypeVar("T")
+log = structlog.get_logger("headrace.store")
+
+PROBE_EVERY_S = 0.25
+BUSY_S = 5.0  # SQLite has one writer: others wait for it this long
+#: Two transactions that lock the same rows in different orders: PostgreSQL ends one, and it is run
+#: again.
+CLASHES, CLASH_WAIT_S = 4, 0.05
+_CLASH_CLASS = "40"
+SCHEMES = ("sqlite", "postgresql")
+
+
+class now(FunctionElement[float]):  # noqa: N801 - named as the function it is in SQL
+    """The database's clock, in Unix seconds: leases of all machines are measured by one clock."""
+
+    type = Double()
+    inherit_cache = True
+
+
+@compiles(now, "sqlite")
+def _now_sqlite(*_: Any, **__: Any) -> str:
+    return "((julianday('now') - 2440587.5) * 86400.0)"
+
+
+@compiles(now, "postgresql")
+def _now_postgresql(*_: Any, **__: Any) -> str:
+    return "extract(epoch from clock_timestamp())::float8"
+
+
+def unavailable() -> Unavailable:
+    return Unavailable("the database cannot be reached", code="storage-unavailable")
+
+
+class Database:
+    """One process's connections. What runs in a transaction is a plain function of a connection:
+    on SQLite in a thread, one hop for the whole of it; on PostgreSQL over asyncpg."""
+
+    def __init__(self, url: str, *, connections: int = 4, timeout_s: float = 2.0) -> None:
+        """Raises ValueError for a URL of another scheme, ImportError that says what to install."""
+        scheme = urlsplit(url).scheme
+        if scheme not in SCHEMES:
+            expected = " or ".join(f"{known}://" for known in SCHEMES)
+            raise ValueError(f"database.url: no adapter for {scheme!r}; expected {expected}")
+        self.sqlite = scheme == "sqlite"
+        self.down = False
+        self._free = asyncio.Semaphore(connections)
+        self._probe: asyncio.Task[None] | None = None
+        if self.sqlite:
+            self._timeout_s = max(timeout_s, BUSY_S + 1)
+            self._local = _sqlite(url)
+            self._threads = ThreadPoolExecutor(connections, "database")
+        else:
+            self._timeout_s = timeout_s
+            self._remote = _postgresql(url, connections, timeout_s)
+            # One statement each: no round trips for BEGIN and COMMIT.
+            self._reading = self._remote.execution_options(isolation_level="AUTOCOMMIT")
+
+    async def write(self, work: Callable[[Connection], T]) -> T:
+        """Commits at the end of `work`, or rolls back what it did. Raises Unavailable where the
+        database is away, slow beyond its limit, or full."""
+        return await self._guarded(work, reading=False)
+
+    async def read(self, work: Callable[[Connection], T]) -> T:
+        """The same for what writes nothing. Raises Unavailable."""
+        return await self._guarded(work, reading=True)
+
+    async def _guarded(self, work: Callable[[Connection], T], reading: bool) -> T:
+        if self.down:
+            raise unavailable()
+        # Waiting for a connection of our own says nothing of the database.
+        async with self._free:
+            return await self._watched(work, reading)
+
+    async def _watched(self, work: Callable[[Connection], T], reading: bool) -> T:
+        if self.down:
+            raise unavailable()
+        try:
+            for _ in range(CLASHES):
+                try:
+                    return await self._in_time(work, reading)
+                except DBAPIError as error:
+                    if _sqlstate(error)[:2] != _CLASH_CLASS:
+                        raise
+                    await asyncio.sleep(random.uniform(0, CLASH_WAIT_S))
+            return await self._in_time(work, reading)
+        except DBAPIError as error:
+            if not _away(error):
+                raise
+            self._open_circuit(error)
+            if "full" in str(error.orig).lower() or _sqlstate(error) == _DISK_FULL:
+                code = "insufficient-storage"
+                raise Unavailable("the database is full", code=code) from None
+            raise unavailable() from None
+        except (TimeoutError, OSError, PoolTimeout) as error:
+            self._open_circuit(error)
+            raise unavailable() from None
+
+    async def _in_time(self, work: Callable[[Connection], T], reading: bool) -> T:
+        """Raises TimeoutError when the time is over, and not when the driver, which says goodbye to
+        a server that does not answer, is done with that."""
+        running = asyncio.ensure_future(self._run(work, reading))
+        try:
+            done, _ = await asyncio.wait((running,), timeout=self._timeout_s)
+        except asyncio.CancelledError:
+            running.cancel()
+            raise
+        if done:
+            return running.result()
+        running.add_done_callback(_unheard)
+        running.cancel()
+        raise TimeoutError
+
+    async def _run(self, work: Callable[[Connection], T], reading: bool) -> T:
+        if self.sqlite:
+            loop = asyncio.get_running_loop()
+            return await loop.run_in_executor(self._threads, self._in_thread, work, reading)
+        engine = self._reading if reading else self._remote
+        async with engine.begin() as connection:
+            return await connection.run_sync(work)
+
+    def _in_thread(self, work: Callable[[Connection], T], reading: bool) -> T:
+        engine = self._local.execution_options(reading=True) if reading else self._local
+        with engine.begin() as connection:
+            return work(connection)
+
+    def _open_circuit(self, error: BaseException) -> None:
+        if not self.down:
+            log.error("database away", reason=type(error).__name__, detail=_brief(error))
+            self.down = True
+            self._probe = asyncio.create_task(self._until_back())
+
+    async def _until_back(self) -> None:
+        while True:
+            await asyncio.sleep(PROBE_EVERY_S)
+            try:
+                await self._in_time(_probe, reading=False)
+            except Exception as error:  # whatever it is, the next probe may get through
+                log.debug("database still away", reason=type(error).__name__)
+                continue
+            self.down = False
+            log.info("database back")
+            return
+
+    async def close(self) -> None:
+        if self._probe:
+            self._probe.cancel()
+            await asyncio.gather(self._probe, return_exceptions=True)
+        if self.sqlite:
+            self._threads.shutdown(wait=True)
+            self._local.dispose()
+        else:
+            await self._remote.dispose()
+
+
+def _probe(connection: Connection) -> None:
+    connection.execute(text("SELECT 1"))
+
+
+def _unheard(running: asyncio.Future[Any]) -> None:
+    """What became of it nobody waits for."""
+    if not running.cancelled():
+        running.exception()
+
+
+def _postgresql(url: str, connections: int, timeout_s: float) -> AsyncEngine:
+    try:
+        return create_async_engine(
+            urlunsplit(urlsplit(url)._replace(scheme="postgresql+asyncpg")),
+            pool_size=connections,
+            max_overflow=0,
+            pool_timeout=timeout_s,
+            connect_args={"timeout": timeout_s, "command_timeout": timeout_s},
+        )
+    except ImportError as error:
+        hint = "install it with: pip install 'headrace[postgresql]'"
+        raise ImportError(f"database.url needs {error.name}; {hint}") from error
+
+
+def _sqlite(url: str) -> Engine:
+    path = Path(url.removeprefix("sqlite:///"))
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    engine = create_engine(
+        f"sqlite+pysqlite:///{path}", connect_args={"timeout": BUSY_S, "check_same_thread": False}
+    )
+
+    @event.listens_for(engine, "connect")
+    def _set_up(connection: Any, _: Any) -> None:
+        connection.isolation_level = None  # transactions are ours to begin
+        for pragma in ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON"):
+            connection.execute(f"PRAGMA {pragma}")
+
+    @event.listens_for(engine, "begin")
+    def _begin(connection: Connection) -> None:
+        # The writer's place at once: a reader that turns writer meets another's write and fails.
+        reading = connection.get_execution_options().get("reading")
+        connection.exec_driver_sql("BEGIN" if reading else "BEGIN IMMEDIATE")
+
+    return engine
+
+
+#: PostgreSQL's classes of errors: connection gone, no room, going down or coming up.
+_AWAY_CLASSES = ("08", "53", "57")
+_DISK_FULL = "53100"
+#: A table that is not there yet, a database that takes no connections now.
+_AWAY_STATES = ("42P01", "55000")
+_AWAY_WORDS = ("unable to open", "disk i/o", "is full", "is locked", "readonly", "no such table",
+               "connection is closed", "connection was closed")  # fmt: skip
+
+
+def _away(error: DBAPIError) -> bool:
+    """Is it the database that fails, and not the statement?"""
+    if error.connection_invalidated or isinstance(error, InterfaceError):
+        return True
+    state = _sqlstate(error)
+    if state:
+        return state[:2] in _AWAY_CLASSES or state in _AWAY_STATES
+    words = str(error.orig).lower()
+    return any(word in words for word in _AWAY_WORDS)
+
+
+def _sqlstate(error: DBAPIError) -> str:
+    """PostgreSQL's; "" of SQLite, or where the error is the driver's."""
+    return str(getattr(error.orig, "sqlstate", None) or "")
+
+
+def _brief(error: BaseException) -> str:
+    """Without the statement and its parameters: they hold inputs."""
+    return str(getattr(error, "orig", "") or "")[:200]

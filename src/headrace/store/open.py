@@ -1,0 +1,56 @@
+"""The store, made from the settings."""
+
+from __future__ import annotations
+
+from headrace.objects.chain import Chained
+from headrace.objects.port import Objects
+from headrace.settings import Settings
+from headrace.store.bodies import Bodies
+from headrace.store.ends import Ends, Keep
+from headrace.store.engine import Database
+from headrace.store.jobs import Jobs
+from headrace.store.places import places, sealer_of
+from headrace.store.retention import Retention
+
+
+class Store:
+    def __init__(
+        self, database: Database, jobs: Jobs, bodies: Bodies, chain: Chained | None
+    ) -> None:
+        self.database, self.jobs, self.bodies = database, jobs, bodies
+        self.chain = chain  # the objects, where there are two places for them
+        self.retention = Retention(database)
+
+    async def close(self) -> None:
+        await self.database.close()
+
+
+def keep_of(settings: Settings, tenant: str, model: str) -> Keep:
+    """How long after a job's end its input and its row are kept: the tenant's word, else the
+    model's, else the house's."""
+    sources = (settings.jobs.tenants.get(tenant), settings.models.get(model), settings.jobs)
+    hours = [s.retain_input_hours for s in sources if s and s.retain_input_hours is not None]
+    days = [s.retain_result_days for s in sources if s and s.retain_result_days is not None]
+    return Keep(hours[0] * 3600, days[0] * 86400)
+
+
+def open_store(settings: Settings) -> Store:
+    database = Database(
+        settings.database_url(),
+        connections=settings.database.connections,
+        timeout_s=settings.database.timeout_s,
+    )
+    ends = Ends(
+        lambda tenant, model: keep_of(settings, tenant, model),
+        settings.webhooks.retry_hours * 3600,
+    )
+    sealer = sealer_of(settings)
+    found = places(settings)
+    objects: Objects = found
+    if sealer:
+        from headrace.objects.sealed import Sealed
+
+        objects = Sealed(found, sealer)
+    bodies = Bodies(objects, settings.jobs.inline_limit_bytes, sealer)
+    chain = found if isinstance(found, Chained) else None
+    return Store(database, Jobs(database, ends), bodies, chain)

@@ -1,0 +1,143 @@
+"""The tables, as the newest migration leaves them (tests compare the two).
+
+`jobs.due` is the outbox: the time at which somebody must look at the job again. It is written with
+the row, so that there is no moment at which a job is committed and its publication is not
+(docs/decisions/0013):
+
+    waiting   to be published, or published and not claimed since
+    running   the end of the lease
+    else      null: nothing is left to do
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    Double,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    SmallInteger,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+)
+
+metadata = MetaData()
+
+jobs = Table(
+    "jobs",
+    metadata,
+    Column("id", String(32), primary_key=True),
+    Column("tenant", String(128), nullable=False),
+    Column("model", String(64), nullable=False),
+    Column("state", String(12), nullable=False),
+    Column("priority", SmallInteger, nullable=False),
+    Column("attempt", Integer, nullable=False, server_default="0"),
+    Column("tries", Integer, nullable=False, server_default="0"),
+    Column("max_attempts", Integer, nullable=False),
+    Column("looks", Integer, nullable=False, server_default="0"),
+    Column("request_id", String(64), nullable=False),
+    Column("created", Double, nullable=False),
+    Column("deadline", Double, nullable=False),
+    Column("due", Double),
+    Column("not_before", Double, nullable=False, server_default="0"),
+    Column("lease_until", Double),
+    Column("worker", String(160), nullable=False, server_default=""),
+    Column("started", Double),
+    Column("finished", Double),
+    Column("version", String(160), nullable=False, server_default=""),
+    Column("executed_ms", Double, nullable=False, server_default="0"),
+    Column("input", LargeBinary),
+    Column("input_ref", Text, nullable=False, server_default=""),
+    Column("input_digest", String(64), nullable=False),
+    Column("result", LargeBinary),
+    Column("result_ref", Text, nullable=False, server_default=""),
+    Column("problem", LargeBinary),
+    Column("key", String(255)),
+    Column("fingerprint", String(64), nullable=False, server_default=""),
+    #: when the input and when the row with its result are removed; null while the job lives
+    Column("input_until", Double),
+    Column("row_until", Double),
+    UniqueConstraint("tenant", "key", name="jobs_key"),
+)
+Index("jobs_due", jobs.c.due, sqlite_where=jobs.c.due.is_not(None),
+      postgresql_where=jobs.c.due.is_not(None))  # fmt: skip
+Index("jobs_list", jobs.c.tenant, jobs.c.id)
+Index("jobs_state", jobs.c.state, jobs.c.model)
+Index("jobs_input_until", jobs.c.input_until, sqlite_where=jobs.c.input_until.is_not(None),
+      postgresql_where=jobs.c.input_until.is_not(None))  # fmt: skip
+Index("jobs_row_until", jobs.c.row_until, sqlite_where=jobs.c.row_until.is_not(None),
+      postgresql_where=jobs.c.row_until.is_not(None))  # fmt: skip
+
+#: Runs that came to no result.
+losses = Table(
+    "losses",
+    metadata,
+    Column("job_id", String(32), ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True),
+    Column("attempt", Integer, primary_key=True),
+    Column("worker", String(160), nullable=False),
+    Column("at", Double, nullable=False),
+    Column("reason", Text, nullable=False),
+)
+
+#: That something was removed, and nothing of what it was.
+removals = Table(
+    "removals",
+    metadata,
+    Column("id", BigInteger().with_variant(Integer, "sqlite"), primary_key=True),
+    Column("job_id", String(32), nullable=False),
+    Column("tenant", String(128), nullable=False),
+    Column("what", String(12), nullable=False),
+    Column("why", String(12), nullable=False),
+    Column("at", Double, nullable=False),
+)
+
+webhooks = Table(
+    "webhooks",
+    metadata,
+    Column("id", String(32), primary_key=True),
+    Column("tenant", String(128), nullable=False, index=True),
+    Column("url", Text, nullable=False),
+    #: names separated by commas, as "job.succeeded,job.dead"; "*" is all
+    Column("events", Text, nullable=False),
+    Column("secret", Text, nullable=False),
+    Column("old_secret", Text),
+    Column("old_secret_until", Double),
+    Column("enabled", Boolean, nullable=False),
+    Column("created", Double, nullable=False),
+    Column("failing_since", Double),
+    Column("note", Text, nullable=False, server_default=""),
+)
+
+#: The outbox of the webhooks: made in the transaction that ends the job.
+deliveries = Table(
+    "deliveries",
+    metadata,
+    Column("id", String(64), primary_key=True),
+    Column("webhook_id", String(32), ForeignKey("webhooks.id", ondelete="CASCADE"), nullable=False),
+    Column("tenant", String(128), nullable=False),
+    Column("job_id", String(32), nullable=False),
+    Column("event", String(32), nullable=False),
+    Column("payload", LargeBinary, nullable=False),
+    Column("created", Double, nullable=False),
+    #: null: delivered, or given up
+    Column("due", Double),
+    Column("until", Double, nullable=False),
+    Column("state", String(12), nullable=False),
+    Column("tries", Integer, nullable=False, server_default="0"),
+    Column("claim", Integer, nullable=False, server_default="0"),
+    Column("last_status", Integer),
+    Column("last_error", Text, nullable=False, server_default=""),
+)
+Index("deliveries_due", deliveries.c.due, sqlite_where=deliveries.c.due.is_not(None),
+      postgresql_where=deliveries.c.due.is_not(None))  # fmt: skip
+Index("deliveries_webhook", deliveries.c.webhook_id, deliveries.c.created)
+Index("deliveries_hook_due", deliveries.c.webhook_id, deliveries.c.due,
+      sqlite_where=deliveries.c.due.is_not(None),
+      postgresql_where=deliveries.c.due.is_not(None))  # fmt: skip

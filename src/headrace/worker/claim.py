@@ -1,0 +1,142 @@
+r"""Stored jobs become this worker's: claimed in the database, their input fetched, their lease
+renewed while they are in hand.
+
+held (an id) --claim, all of a turn together--> ready (a body)
+             \--- somebody else's, or over ---> off the broker
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import structlog
+
+from headrace.errors import Problem, Refusal, Unavailable
+from headrace.failpoints import failpoint
+from headrace.records import Claim
+
+if TYPE_CHECKING:
+    from headrace.store.door import StoreDoor
+    from headrace.worker.take import Held
+
+log = structlog.get_logger("headrace.worker")
+
+AGAIN_S = 0.25  # the database is away: the jobs wait here, held, and are asked for again
+
+
+class Claims:
+    def __init__(
+        self,
+        door: StoreDoor,
+        worker: str,
+        lease_s: float,
+        *,
+        ready: Callable[[Held], None],
+        refuse: Callable[[Held, Problem], None],
+        nothing: Callable[[Held], None],
+    ) -> None:
+        """`nothing`: there is nothing to be done with this one; off the broker with it."""
+        self._door, self._worker, self._lease_s = door, worker, lease_s
+        self._ready, self._refuse, self._nothing = ready, refuse, nothing
+        self._asked: list[Held] = []
+        self.owned: dict[str, Held] = {}
+        self._asking: asyncio.Task[None] | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._closed = False
+
+    def ask(self, held: Held) -> None:
+        self._asked.append(held)
+        if self._asking is None:
+            self._asking = self._spawn(self._ask_all())
+
+    async def _ask_all(self) -> None:
+        await asyncio.sleep(0)  # the rest of this turn's deliveries
+        while self._asked and not self._closed:
+            batch, self._asked = self._asked, []
+            try:
+                store = await self._door.open()
+                ids = [held.job.stored for held in batch]
+                claims = await store.jobs.claim(ids, self._worker, self._lease_s)
+            except Exception as error:
+                if not isinstance(error, Unavailable):
+                    log.exception("claiming failed")
+                self._asked = batch + self._asked
+                await asyncio.sleep(AGAIN_S)
+                continue
+            failpoint("worker.claimed")
+            by_id = {claim.id: claim for claim in claims}
+            for held in batch:
+                self._claimed(held, by_id.get(held.job.stored))
+        self._asking = None
+
+    def _claimed(self, held: Held, claim: Claim | None) -> None:
+        if claim is None:
+            self._nothing(held)
+            return
+        held.claim = claim
+        held.deadline = time.time() + claim.left_s
+        self.owned[claim.id] = held
+        self._spawn(self._fetch(held, claim))
+
+    async def _fetch(self, held: Held, claim: Claim) -> None:
+        store = await self._door.open()
+        try:
+            held.body = await store.bodies.fetch(
+                claim.tenant, "input", claim.id, claim.input, claim.input_ref
+            )
+        except Refusal as refusal:
+            self._refuse(held, refusal.problem())
+        else:
+            self._ready(held)
+
+    def forget(self, held: Held) -> None:
+        """It is not this worker's any more."""
+        if held.claim:
+            self.owned.pop(held.claim.id, None)
+
+    async def renew_all(self) -> None:
+        """At a quarter of the lease, for ever. What was lost is not run, where it does not run yet;
+        what it comes to is refused by the store."""
+        while True:
+            await asyncio.sleep(self._lease_s / 4)
+            owned = {
+                job_id: held.claim.attempt for job_id, held in self.owned.items() if held.claim
+            }
+            if not owned:
+                continue
+            try:
+                store = await self._door.open()
+                for job_id in await store.jobs.renew(owned, self._worker, self._lease_s):
+                    self._lost(job_id, owned[job_id])
+            except Unavailable:
+                continue
+            except Exception:  # the next round may fare better: without one all is lost
+                log.exception("leases not renewed")
+
+    def _lost(self, job_id: str, attempt: int) -> None:
+        held = self.owned.get(job_id)
+        if held and held.claim and held.claim.attempt == attempt:
+            del self.owned[job_id]
+            held.cancelled = True
+            log.warning("lease lost", job=job_id, attempt=attempt)
+
+    def close(self) -> list[Held]:
+        """No more claims. Those that were asked for and not got."""
+        self._closed = True
+        left, self._asked = self._asked, []
+        return left
+
+    async def landed(self, wait_s: float) -> None:
+        """Until the claims that were under way have come to something, or the time is over."""
+        end_at = time.monotonic() + wait_s
+        while self._tasks and (left_s := end_at - time.monotonic()) > 0:
+            await asyncio.wait(list(self._tasks), timeout=left_s)
+
+    def _spawn(self, work: Any) -> asyncio.Task[None]:
+        task: asyncio.Task[None] = asyncio.ensure_future(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task

@@ -1,0 +1,91 @@
+"""What the clerk makes of a job that is due."""
+
+import pytest
+
+from headrace.clerk.decide import AWAY_S, LOOK_MOST_S, decide
+from headrace.records import MOVES, UNCLAIMED_S, Due, Priority, State, read_problem
+
+NOW, AGEING_S = 1_000_000.0, 60.0
+EMPTY = {("iris", Priority.INTERACTIVE): 0, ("iris", Priority.BULK): 0}
+FULL = {("iris", Priority.INTERACTIVE): 9, ("iris", Priority.BULK): 9}
+SOON, BULK = Priority.INTERACTIVE, Priority.BULK
+
+
+def due(**more):
+    given = {
+        "id": "j", "model": "iris", "tenant": "acme", "priority": SOON, "state": State.WAITING,
+        "attempt": 0, "tries": 0, "max_attempts": 3, "looks": 0, "created": NOW - 10.0,
+        "deadline": NOW + 600.0, "not_before": 0.0, "worker": "",
+    }  # fmt: skip
+    return Due(**(given | more))
+
+
+def look(job, queues=EMPTY):
+    move = decide(job, NOW, queues, AGEING_S)
+    assert move.state is job.state or move.state in MOVES[job.state]
+    return move
+
+
+def test_a_lost_message_is_published_again_each_time_twice_as_late():
+    moves = [look(due(looks=looks)) for looks in (0, 1, 2, 50)]
+    assert [move.publish for move in moves] == [SOON] * 4
+    assert [move.look_again_s for move in moves] == [2, 4, 8, LOOK_MOST_S]
+
+
+def test_what_stands_in_a_queue_is_not_published_twice():
+    assert look(due(), FULL).publish is None
+    assert look(due(created=NOW - LOOK_MOST_S - 1), FULL).publish is SOON, "but after a long time"
+
+
+def test_a_pause_that_is_over_is_published_whatever_waits():
+    assert look(due(not_before=NOW - 1), FULL).publish is SOON
+    assert look(due(not_before=NOW - 1, looks=1), FULL).publish is None, "once"
+
+
+def test_too_late_is_too_late():
+    for state in (State.WAITING, State.RUNNING):
+        move = look(due(state=state, deadline=NOW, tries=2))
+        assert move.state is State.EXPIRED and move.publish is None
+        assert bool(move.lost) == (state is State.RUNNING)
+
+
+@pytest.mark.parametrize(
+    ("tries", "most", "state"),
+    [(0, 3, State.WAITING), (1, 3, State.WAITING), (2, 3, State.DEAD), (0, 1, State.DEAD),
+     (9, 3, State.DEAD)],
+)  # fmt: skip
+def test_a_lease_that_is_over_is_held_against_the_job(tries, most, state):
+    move = look(due(state=State.RUNNING, attempt=7, tries=tries, max_attempts=most), FULL)
+    assert move.state is state and move.lost
+    if state is State.DEAD:
+        problem = read_problem(move.problem)
+        assert problem.code == "job-dead" and f"{tries + 1} runs" in problem.detail
+    else:
+        assert move.publish is SOON and move.look_again_s == UNCLAIMED_S, "at once"
+
+
+def test_bulk_ages_into_the_other_queue_on_time():
+    young = look(due(priority=BULK, created=NOW - 50, looks=10))
+    assert young.publish is BULK and young.look_again_s == 10.0, "looked at when it is old enough"
+    old = look(due(priority=BULK, created=NOW - 60), FULL)
+    assert old.publish is SOON
+    lost = look(due(priority=BULK, created=NOW - 61, state=State.RUNNING), FULL)
+    assert lost.publish is SOON
+
+
+def test_with_the_broker_away_nothing_is_published_and_soon_looked_at_again():
+    for job in (due(), due(looks=16), due(priority=BULK), due(not_before=NOW - 1)):
+        move = look(job, {})
+        assert (move.state, move.publish) == (State.WAITING, None)
+        assert move.look_again_s == AWAY_S and not move.counts, "and each as the first time"
+    assert look(due(deadline=NOW), {}).state is State.EXPIRED
+    lost = look(due(state=State.RUNNING), {})
+    assert lost.state is State.WAITING, "the books are kept all the same"
+
+
+def test_every_waiting_job_is_looked_at_again():
+    for looks in range(40):
+        for priority in Priority:
+            for age in (0.0, 59.999, 60.0, 1e6):
+                move = look(due(looks=looks, priority=priority, created=NOW - age), FULL)
+                assert 0 < move.look_again_s <= LOOK_MOST_S
