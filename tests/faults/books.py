@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import json
 import sqlite3
+from collections.abc import Callable
 from typing import Any, Protocol
 
 import asyncpg
@@ -17,7 +18,7 @@ import msgspec
 
 from .checker import TERMINAL, Move, Row
 
-_ROWS = "SELECT id, key, state, attempt, version, result, problem, due FROM jobs"
+_ROWS = "SELECT id, key, state, attempt, version, result, problem, due, result_ref FROM jobs"
 _MOVES = "SELECT id, old_state, new_state, old_attempt, new_attempt FROM faults_moves ORDER BY n"
 _ENDED = ", ".join(f"'{state}'" for state in sorted(TERMINAL))
 _OPEN = f"SELECT count(*) FROM jobs WHERE state NOT IN ({_ENDED}) OR due IS NOT NULL"
@@ -58,15 +59,19 @@ class Books(Protocol):
     async def moves(self) -> list[Move]: ...
 
 
-def books_of(url: str) -> Books:
+#: name -> bytes, of results that lie outside their rows
+Fetch = Callable[[str], bytes]
+
+
+def books_of(url: str, fetch: Fetch | None = None) -> Books:
     if url.startswith("sqlite:///"):
-        return SqliteBooks(url.removeprefix("sqlite:///"))
-    return PostgresqlBooks(url)
+        return SqliteBooks(url.removeprefix("sqlite:///"), fetch)
+    return PostgresqlBooks(url, fetch)
 
 
 class SqliteBooks:
-    def __init__(self, path: str) -> None:
-        self._path = path
+    def __init__(self, path: str, fetch: Fetch | None = None) -> None:
+        self._path, self._fetch = path, fetch
 
     def _ask(self, query: str) -> list[tuple[Any, ...]]:
         connection = sqlite3.connect(self._path, timeout=10.0)
@@ -95,15 +100,16 @@ class SqliteBooks:
         return int((await asyncio.to_thread(self._ask, _OPEN))[0][0])
 
     async def rows(self) -> list[Row]:
-        return [_row(*found) for found in await asyncio.to_thread(self._ask, _ROWS)]
+        found = await asyncio.to_thread(self._ask, _ROWS)
+        return await asyncio.to_thread(_rows, found, self._fetch)
 
     async def moves(self) -> list[Move]:
         return [Move(*found) for found in await asyncio.to_thread(self._ask, _MOVES)]
 
 
 class PostgresqlBooks:
-    def __init__(self, url: str) -> None:
-        self._url = url
+    def __init__(self, url: str, fetch: Fetch | None = None) -> None:
+        self._url, self._fetch = url, fetch
 
     async def _ask(self, query: str) -> list[tuple[Any, ...]]:
         connection = await asyncpg.connect(self._url)
@@ -129,17 +135,29 @@ class PostgresqlBooks:
         return int((await self._ask(_OPEN))[0][0])
 
     async def rows(self) -> list[Row]:
-        return [_row(*found) for found in await self._ask(_ROWS)]
+        return await asyncio.to_thread(_rows, await self._ask(_ROWS), self._fetch)
 
     async def moves(self) -> list[Move]:
         return [Move(*found) for found in await self._ask(_MOVES)]
 
 
+def _rows(found: list[tuple[Any, ...]], fetch: Fetch | None) -> list[Row]:
+    return [_row(fetch, *columns) for columns in found]
+
+
 def _row(
-    job: str, key: str | None, state: str, attempt: int, version: str, *rest: bytes | float | None
+    fetch: Fetch | None,
+    job: str,
+    key: str | None,
+    state: str,
+    attempt: int,
+    version: str,
+    *rest: Any,
 ) -> Row:
-    """`rest`: result, problem, due."""
-    result, problem, due = rest
+    """`rest`: result, problem, due, name of the result's object."""
+    result, problem, due, ref = rest
+    if ref and fetch:
+        result = fetch(ref)
     plain: Any = None
     if isinstance(problem, bytes):
         plain = msgspec.msgpack.decode(problem)[1]

@@ -316,13 +316,17 @@ def requeues(events: Iterable[Event], runs: Iterable[Run]) -> list[float]:
     by_number: dict[int, list[Run]] = defaultdict(list)
     for run in sorted(runs, key=lambda run: run.at):
         by_number[run.number].append(run)
-    struck = {pid: event.at for event in events if event.event == "fault" for pid in event.pids}
+    struck: dict[int, list[float]] = defaultdict(list)  # a process may be paused, later killed
+    for event in events:
+        for pid in event.pids if event.event == "fault" else ():
+            struck[pid].append(event.at)
     waits = []
     for number, of_number in by_number.items():
         for first, second in itertools.pairwise(of_number):
-            at = struck.get(first.pid, struck.get(first.worker))
-            if number and at is not None and first.at <= at <= second.at:
-                waits.append(second.at - at)
+            strikes = [*struck.get(first.pid, ()), *struck.get(first.worker, ())]
+            between = [at for at in strikes if first.at <= at <= second.at]
+            if number and between:
+                waits.append(second.at - min(between))
     return waits
 
 

@@ -9,6 +9,7 @@ gateway; what is refused for now is tried again when the refusal says so, or a s
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import random
 import time
@@ -20,9 +21,12 @@ from headrace.testing.load import Answer, Connection
 from .checker import GRACE_S, TERMINAL, Row
 from .ledger import Ledger
 
+#: A client's patience. SQLite has one writer at a time, and one that was stopped in the middle of a
+#: commit holds all others up for as long as the house waits: 6 s.
+DEADLINE_S = 8.0
 RETRY_S = (0.02, 0.1, 0.3, 1.0)  # between tries whose end is unknown
 RETRY_AFTER_MOST_S = 1.0
-FOLLOW_WAIT_S = 2.0
+FOLLOW_WAIT_S, FOLLOW_EVERY_S = 2.0, 0.1
 FOR_NOW = (429, 503, 504)
 
 
@@ -79,7 +83,7 @@ class JobLoad:
         model: str = "prove",
         rate: float = 1000.0,
         connections: int = 16,
-        deadline_s: float = 5.0,
+        deadline_s: float = DEADLINE_S,
         job_deadline_s: float = 600.0,
         give_up_s: float = 120.0,
         follow: int = 10,
@@ -118,11 +122,11 @@ class JobLoad:
 
     async def _submit_some(self, turn: int, due: Iterator[tuple[int, float]]) -> None:
         caller = Caller(self._ports, self._ledger, self._deadline_s, turn)
-        for number, at in due:
-            if (early := at - time.monotonic()) > 0:
-                await asyncio.sleep(early)
-            await self._submit(caller, f"{self._run}.{number}", number)
-        caller.close()
+        with contextlib.closing(caller):
+            for number, at in due:
+                if (early := at - time.monotonic()) > 0:
+                    await asyncio.sleep(early)
+                await self._submit(caller, f"{self._run}.{number}", number)
 
     async def _submit(self, caller: Caller, key: str, number: int) -> None:
         give_up_at = time.monotonic() + self._give_up_s
@@ -163,15 +167,17 @@ class JobLoad:
     # -- GET -----------------------------------------------------------------------------------
 
     async def _follow_some(self) -> None:
-        caller = Caller(self._ports, self._ledger, self._deadline_s)
-        while (job := await self._to_follow.get()) is not None:
-            give_up_at = time.monotonic() + self._give_up_s
-            while time.monotonic() < give_up_at:
-                row = await self._look(caller, job, {"prefer": f"wait={FOLLOW_WAIT_S:g}"})
-                if (row is not None and row.state in TERMINAL) or job in self._missing:
-                    break
-                await asyncio.sleep(0.02)
-        caller.close()
+        with contextlib.closing(Caller(self._ports, self._ledger, self._deadline_s)) as caller:
+            while (job := await self._to_follow.get()) is not None:
+                await self._follow_one(caller, job)
+
+    async def _follow_one(self, caller: Caller, job: str) -> None:
+        give_up_at = time.monotonic() + self._give_up_s
+        while time.monotonic() < give_up_at:
+            row = await self._look(caller, job, {"prefer": f"wait={FOLLOW_WAIT_S:g}"})
+            if (row is not None and row.state in TERMINAL) or job in self._missing:
+                return
+            await asyncio.sleep(FOLLOW_EVERY_S)
 
     async def _look(self, caller: Caller, job: str, headers: dict[str, str]) -> Row | None:
         since = time.monotonic()
@@ -201,16 +207,17 @@ class JobLoad:
         todo = iter(jobs)
 
         async def some(turn: int) -> None:
-            caller = Caller(self._ports, self._ledger, self._deadline_s, turn)
-            for job in todo:
-                give_up_at = time.monotonic() + self._give_up_s
-                while (row := await self._look(caller, job, {})) is None:
-                    if time.monotonic() > give_up_at or job in self._missing:
-                        break
-                    await asyncio.sleep(random.uniform(0.1, 0.5))
-                if row is not None:
-                    found.append(row._replace(key=keys.get(job, "")))
-            caller.close()
+            with contextlib.closing(
+                Caller(self._ports, self._ledger, self._deadline_s, turn)
+            ) as caller:
+                for job in todo:
+                    give_up_at = time.monotonic() + self._give_up_s
+                    while (row := await self._look(caller, job, {})) is None:
+                        if time.monotonic() > give_up_at or job in self._missing:
+                            break
+                        await asyncio.sleep(random.uniform(0.1, 0.5))
+                    if row is not None:
+                        found.append(row._replace(key=keys.get(job, "")))
 
         await asyncio.gather(*(some(turn) for turn in range(self._connections)))
         return found

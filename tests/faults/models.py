@@ -68,10 +68,22 @@ def note(numbers: list[int], version: str) -> None:
 
 
 def read_runs(path: Path) -> list[Run]:
+    return [_run(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def last_run(path: Path) -> Run | None:
+    """Without reading what came before."""
     if not path.exists():
-        return []
-    words = (line.split() for line in path.read_text().splitlines())
-    return [Run(int(n), int(pid), int(worker), float(at), v) for n, pid, worker, at, v in words]
+        return None
+    with path.open("rb") as file:
+        file.seek(max(0, path.stat().st_size - 200))
+        lines = file.read().decode().splitlines()
+    return _run(lines[-1]) if lines else None
+
+
+def _run(line: str) -> Run:
+    number, pid, worker, at, version = line.split()
+    return Run(int(number), int(pid), int(worker), float(at), version)
 
 
 class Prove(headrace.Model):

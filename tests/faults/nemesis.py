@@ -74,6 +74,9 @@ class Victims(Protocol):
 
     def pids(self, role: str) -> list[int]: ...
 
+    def at_work(self, role: str) -> int | None:
+        """A worker or model that began a batch just now."""
+
     async def revive(self, role: str) -> None:
         """After a kill, for those that nobody else starts again."""
 
@@ -145,12 +148,22 @@ async def resume(pid: int) -> str:
 
 
 class Nemesis:
-    """Carries out a plan. `acked` says how far the traffic is, `over` whether it is past."""
+    """Carries out a plan. `acked` says how far the traffic is, `over` whether it is past.
+    `at_work`: workers and models are struck in the middle of a batch alone; `apart_s`: strikes are
+    no closer to one another."""
 
     def __init__(
-        self, victims: Victims, ledger: Ledger, acked: Callable[[], int], over: Callable[[], bool]
+        self,
+        victims: Victims,
+        ledger: Ledger,
+        acked: Callable[[], int],
+        over: Callable[[], bool],
+        *,
+        at_work: bool = False,
+        apart_s: float = 0.0,
     ) -> None:
         self._victims, self._ledger = victims, ledger
+        self._at_work, self._apart_s = at_work, apart_s
         self._acked, self._over = acked, over
         self.struck = 0
 
@@ -169,6 +182,7 @@ class Nemesis:
                 if pause_of is not None:
                     paused.append(asyncio.create_task(self._let_go(strike, pause_of)))
                 told(strike)
+                await asyncio.sleep(self._apart_s)
         finally:
             await asyncio.gather(*paused)
 
@@ -194,12 +208,15 @@ class Nemesis:
     async def _victim(self, strike: Strike) -> int:
         """Nobody who is stopped: he would not notice. Raises Void."""
         found: list[int] = []
+        role = strike.role
+        working = self._at_work and role in ("worker", "model")
 
         def there() -> bool:
-            found[:] = [pid for pid in self._victims.pids(strike.role) if state(pid) != "T"]
+            pids = [self._victims.at_work(role)] if working else self._victims.pids(role)
+            found[:] = [pid for pid in pids if pid and state(pid) in ("R", "S", "D")]
             return bool(found)
 
-        if not await becomes(there, VICTIM_WAIT_S, every_s=0.05):
+        if not await becomes(there, VICTIM_WAIT_S, every_s=0.002 if working else 0.05):
             raise Void(f"no {strike.role} to strike in {VICTIM_WAIT_S:g} s")
         return found[int(strike.chance * len(found))]
 

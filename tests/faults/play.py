@@ -22,7 +22,7 @@ from .nemesis import ACTS, ROLES
 from .scene import Scene
 
 FETCHED = 20  # batches that a worker may hold, at most: parcels are larger than it expects at first
-QUIET_S = 90.0  # from the last ack until every job is over
+QUIET_S = 60.0  # without an end of any job: what is not over then is lost
 
 
 class Play:
@@ -98,11 +98,15 @@ class Play:
         return Accounts([], read_runs(self.scene.runs), rows, api, moves)
 
     async def quiet(self) -> None:
-        """Until no job has anything ahead, or the time is over: the checker will say what is
-        left."""
-        began = time.monotonic()
-        while await self.scene.books.open() and self.quiet_s < self._quiet_most_s:
+        """Until no job has anything ahead, or none has ended for too long: then the checker will
+        say what is left."""
+        began = moved = time.monotonic()
+        fewest = await self.scene.books.open()
+        while fewest and time.monotonic() - moved < self._quiet_most_s:
             await asyncio.sleep(0.1)
+            still = await self.scene.books.open()
+            if still < fewest:
+                fewest, moved = still, time.monotonic()
             self.quiet_s = time.monotonic() - began
 
 

@@ -50,6 +50,8 @@ class Asked:
     quiet_s: float = QUIET_S
     follow: int = 10  # one in so many is followed to its end while others are submitted
     pauses_a_kill: float = PAUSES_A_KILL
+    apart_s: float = 0.0  # from strike to strike, at least
+    at_work: bool = False  # workers and models are struck in the middle of a batch alone
     roles: dict[str, int] = field(default_factory=lambda: dict(ROLES))
 
 
@@ -103,6 +105,29 @@ class Nobody:
     def stage(self, what: str) -> None: ...
 
 
+class Lines(Nobody):
+    """For a log."""
+
+    EVERY_S = 10.0
+
+    def __init__(self, asked: Asked) -> None:
+        self._asked, self._began, self._told_at, self._strikes = asked, time.monotonic(), 0.0, 0
+
+    def accepted(self, count: int) -> None:
+        now = time.monotonic()
+        if now - self._told_at > self.EVERY_S:
+            self._told_at = now
+            after_s = f"{now - self._began:.0f} s"
+            line = f"{after_s}: {count} of {self._asked.jobs} accepted, {self._strikes} strikes"
+            print(line, flush=True)
+
+    def struck(self, strike: Strike) -> None:
+        self._strikes += 1
+
+    def stage(self, what: str) -> None:
+        print(f"{time.monotonic() - self._began:.0f} s: {what}", flush=True)
+
+
 class Bars(Nobody):
     def __init__(self, progress: Progress, asked: Asked) -> None:
         self._progress = progress
@@ -148,7 +173,10 @@ async def run(
         watcher.stage("accepted")
         submitting = asyncio.create_task(load.submit_all())
         if strikes is None:
-            nemesis = Nemesis(scene, ledger, lambda: len(load.acked), submitting.done)
+            nemesis = Nemesis(
+                scene, ledger, lambda: len(load.acked), submitting.done, at_work=asked.at_work,
+                apart_s=asked.apart_s,
+            )  # fmt: skip
             acting = nemesis.carry_out(_strikes(asked), watcher.struck)
         else:
             nemesis = Nemesis(
@@ -221,8 +249,11 @@ def _ask(arguments: list[str] | None) -> tuple[Asked, str, str]:
     parser.add_argument("--database", choices=DATABASES, default=default.database)
     parser.add_argument("--rate", type=float, default=default.rate, help="jobs a second")
     parser.add_argument("--connections", type=int, default=default.connections)
+    parser.add_argument("--workers", type=int, default=default.workers)
     parser.add_argument("--work-ms", type=float, default=default.work_ms, help="of a batch")
     parser.add_argument("--pauses-a-kill", type=float, default=default.pauses_a_kill)
+    parser.add_argument("--at-work", action="store_true", help="strike in the middle of a batch")
+    parser.add_argument("--apart-s", type=float, default=default.apart_s, help="of strikes")
     parser.add_argument("--only", default="", help="strike this role alone: " + ", ".join(ROLES))
     parser.add_argument("--bug", default="", help="seeded bugs of tests/faults/bugs")
     parser.add_argument("--json", default="", help="append the record to this file")
@@ -242,8 +273,9 @@ def main(arguments: list[str] | None = None) -> int:
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
                TimeElapsedColumn())  # fmt: skip
     try:
-        with Progress(*columns, console=console) as progress:
-            outcome = asyncio.run(run(asked, folder, Bars(progress, asked)))
+        with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
+            watcher = Bars(progress, asked) if console.is_terminal else Lines(asked)
+            outcome = asyncio.run(run(asked, folder, watcher))
     except Void as void:
         console.print(f"void: {void}; what there is lies in {folder}")
         return 2

@@ -10,21 +10,27 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import time
 from pathlib import Path
 from typing import Self
 from urllib.parse import urlsplit
+
+import obstore
+from obstore.store import S3Store
 
 from headrace.testing.faultproxy import FaultProxy
 from headrace.testing.house import TestHouse
 from headrace.testing.services import Postgres, RabbitMQ, SeaweedFS, Service
 
-from .books import Books, books_of
-from .models import RUNS, WORK_MS
+from .books import Books, Fetch, books_of
+from .models import RUNS, WORK_MS, last_run
 from .models import __file__ as models_file
 
 HERE = Path(__file__).parent
 BROKERS, DATABASES = ("nats", "rabbitmq"), ("sqlite", "postgresql")
 MIGRATED_S = 20.0
+OBJECTS = "bodies"  # the folder of the bucket
+STAMP_BYTES = 52  # before each object: magic, time, length, digest
 #: Read by bugs/sitecustomize.py alone.
 BUG, ACTED = "HEADRACE_FAULTS_BUG", "HEADRACE_FAULTS_ACTED"
 
@@ -37,10 +43,20 @@ TOML = """
     count = {clerks}
     [jobs]
     backoff_s = 0.2
+    max_attempts = 20  # no job is to die of kills that meet it by chance
     [models.prove]
     class = "models:Prove"
     workers = {workers}
 """
+
+
+def fetch_of(store: SeaweedFS) -> Fetch:
+    """Straight from the store, without our port."""
+    client = S3Store(
+        store.bucket, endpoint=store.url, region="us-east-1", access_key_id=store.access_key,
+        secret_access_key=store.secret_key, client_options={"allow_http": True},
+    )  # fmt: skip
+    return lambda name: bytes(obstore.get(client, f"{OBJECTS}/{name}").bytes())[STAMP_BYTES:]
 
 
 class Scene:
@@ -66,6 +82,7 @@ class Scene:
         before that, else before PostgreSQL. `database_folder`: of the SQLite file."""
         self.folder, self._asked = folder, (broker, database)
         self._toml = TOML.format(gateways=gateways, workers=workers, clerks=clerks)
+        self._work_s = work_ms / 1000
         self._environment = {RUNS: str(folder / "runs"), WORK_MS: f"{work_ms:g}"}
         self._environment |= environment or {}
         if bug:
@@ -120,11 +137,16 @@ class Scene:
             self.database = Postgres()
             await self._serve(self.database)
             url = self.database.url
-        self.books: Books = books_of(url)
+        fetch = None
+        direct = url
         if self._stored:
-            environment |= await self._object_store()
+            store = SeaweedFS()
+            await self._serve(store)
+            fetch = fetch_of(store)
+            environment |= await self._stored_in(store)
         elif self._proxied:
             url = await self._through_proxy(url)
+        self.books: Books = books_of(direct, fetch)
         environment["HEADRACE_DATABASE__URL"] = url
         self.house = TestHouse(
             Path(models_file).read_text(), self._toml, self.folder, environment=environment
@@ -136,13 +158,11 @@ class Scene:
                 await asyncio.sleep(0.05)
         await self.books.watch()
 
-    async def _object_store(self) -> dict[str, str]:
-        store = SeaweedFS()
-        await self._serve(store)
+    async def _stored_in(self, store: SeaweedFS) -> dict[str, str]:
         endpoint = await self._through_proxy(store.url) if self._proxied else store.url
         return store.environment() | {
             "AWS_ENDPOINT_URL": endpoint,
-            "HEADRACE_OBJECTS__URL": f"s3://{store.bucket}/jobs",
+            "HEADRACE_OBJECTS__URL": f"s3://{store.bucket}/{OBJECTS}",
             "HEADRACE_JOBS__INLINE_LIMIT_BYTES": "0",
         }
 
@@ -179,6 +199,12 @@ class Scene:
         if role == "broker" and self.broker is not None:
             return self.broker.pids()
         return self.house.pids(role)
+
+    def at_work(self, role: str) -> int | None:
+        last = last_run(self.runs)
+        if last is None or not last.number or time.monotonic() - last.at > self._work_s / 2:
+            return None
+        return last.worker if role == "worker" else last.pid
 
     async def revive(self, role: str) -> None:
         if role == "broker" and self.broker is not None:

@@ -6,6 +6,8 @@ A run that says nothing of a bug that acted would say nothing of any house.
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -15,7 +17,15 @@ from .checker import ALL_STOPPED, Accounts, check
 from .ledger import Ledger, read_ledger
 from .nemesis import Strike, pause, resume
 from .run import Asked, Outcome, run
-from .scene import Scene
+from .scene import BUG, HERE, Scene
+
+
+def test_a_bug_that_nobody_knows_is_an_error() -> None:
+    environment = {BUG: "no-such-bug", "PYTHONPATH": str(HERE / "bugs")}
+    ended = subprocess.run(
+        [sys.executable, "-c", ""], env=environment, capture_output=True, text=True, check=False
+    )
+    assert ended.returncode != 0 and "no bug no-such-bug" in ended.stderr
 
 
 async def of(

@@ -318,6 +318,16 @@ def test_requeue_is_from_the_strike_to_the_next_run_elsewhere() -> None:
     assert check(accounts).requeue_s == [1.5]
 
 
+def test_requeue_of_a_process_that_was_paused_and_later_killed() -> None:
+    accounts = good()
+    accounts.events += [
+        Event("fault", 2.5, what="pause worker", pids=[9, 10], proof="stopped"),
+        Event("fault", 6.0, what="kill worker", pids=[9, 10], proof="gone"),
+    ]
+    accounts.runs += [run(1, pid=20, at=4.5)]
+    assert check(accounts).requeue_s == [2.0]
+
+
 def test_a_ledger_of_nothing_says_nothing_wrong_but_counts_nothing() -> None:
     verdict = check(Accounts([], [], []))
     assert verdict.good and verdict.counts["accepted"] == 0

@@ -15,7 +15,19 @@ from headrace.testing.house import alive
 
 from . import nemesis
 from .ledger import Ledger, read_ledger
-from .nemesis import ROLES, Nemesis, Strike, Void, children, kill, pause, plan, resume, state
+from .nemesis import (
+    ROLES,
+    Nemesis,
+    Strike,
+    Void,
+    children,
+    drain,
+    kill,
+    pause,
+    plan,
+    resume,
+    state,
+)
 
 
 def test_a_seed_is_a_plan() -> None:
@@ -51,6 +63,9 @@ class Sleepers:
     def pids(self, role: str) -> list[int]:
         return [each.pid for each in self.running if alive(each.pid)]
 
+    def at_work(self, role: str) -> int | None:
+        return self.running[-1].pid
+
     async def revive(self, role: str) -> None:
         self.running.append(self._start())
 
@@ -69,6 +84,22 @@ async def test_kill_pause_and_resume_are_proven(sleepers: Sleepers) -> None:
     assert await pause(pid) == "stopped" and state(pid) == "T"
     assert await resume(pid) == "goes on" and state(pid) != "T"
     assert await kill(pid) == "gone" and not alive(pid)
+
+
+async def test_a_drain_is_proven(sleepers: Sleepers) -> None:
+    [pid] = sleepers.pids("worker")
+    assert await drain(pid) == "left" and not alive(pid)
+
+
+async def test_one_that_does_not_leave_makes_it_void(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(nemesis, "LEFT_S", 0.05)
+    deaf = subprocess.Popen(["sh", "-c", "trap '' TERM; echo; sleep 60"], stdout=subprocess.PIPE)
+    assert deaf.stdout
+    deaf.stdout.readline()
+    with pytest.raises(Void, match="after SIGTERM"):
+        await drain(deaf.pid)
+    deaf.kill()
+    deaf.communicate()
 
 
 async def test_one_that_ended_while_stopped(sleepers: Sleepers) -> None:

@@ -51,8 +51,8 @@ def test_too_late_is_too_late():
 
 @pytest.mark.parametrize(
     ("tries", "most", "state"),
-    [(0, 3, State.WAITING), (1, 3, State.WAITING), (2, 3, State.DEAD), (0, 1, State.DEAD),
-     (9, 3, State.DEAD)],
+    [(0, 3, State.WAITING), (2, 3, State.WAITING), (8, 1, State.WAITING), (9, 3, State.DEAD),
+     (9, 12, State.WAITING), (11, 12, State.DEAD)],
 )  # fmt: skip
 def test_a_lease_that_is_over_is_held_against_the_job(tries, most, state):
     move = look(due(state=State.RUNNING, attempt=7, tries=tries, max_attempts=most), FULL)

@@ -14,6 +14,9 @@ from headrace.errors import Problem
 from headrace.records import UNCLAIMED_S, Due, Move, Priority, State, problem_bytes
 
 LOOK_MOST_S = 300.0
+#: Workers that a job may outlive: what it does to its model process does not end a worker, so that
+#: a lost lease says little of the job.
+LOST_MOST = 10
 LOST = "the worker did not renew its lease: it died, was stopped or was cut off"
 
 AWAY_S = 0.5  # the broker does not answer: nothing can be published
@@ -28,7 +31,7 @@ def decide(job: Due, now: float, queues: Queues, ageing_s: float) -> Move:
         return Move(State.EXPIRED, lost=LOST if job.state is State.RUNNING else "")
     queue = queue_of(job, now, ageing_s)
     if job.state is State.RUNNING:
-        if job.tries + 1 >= job.max_attempts:
+        if job.tries + 1 >= max(job.max_attempts, LOST_MOST):
             return Move(State.DEAD, lost=LOST, problem=problem_bytes(_used_up(job.tries + 1)))
         return Move(State.WAITING, UNCLAIMED_S, publish=queue, lost=LOST)
     if (job.model, queue) not in queues:

@@ -26,6 +26,7 @@ from headrace.records import Due, Move, Priority, bulk_queue
 from headrace.settings import Settings
 from headrace.store.deliveries import Deliveries
 from headrace.store.door import StoreDoor
+from headrace.store.engine import Database
 from headrace.store.migrate import migrate
 from headrace.store.open import Store
 
@@ -37,6 +38,7 @@ PARCEL = 8  # jobs in a message: small, so that they spread over the workers
 TELL_EVERY_S = 1.0
 REMOVE_EVERY_S = 5.0
 REPAIR_EVERY_S = 30.0
+MIGRATE_S = 600.0
 SWEEP_EVERY = 20  # of those rounds
 
 
@@ -56,7 +58,7 @@ class Clerk:
         while not self._leaving.is_set():
             try:
                 began = time.monotonic()
-                if await migrate(store.database):
+                if await self._migrate():
                     log.info(
                         "schema brought up to date", took_ms=round((time.monotonic() - began) * 1e3)
                     )
@@ -73,6 +75,14 @@ class Clerk:
             self._keep_sweeping(store),
             self._deliver(store),
         )
+
+    async def _migrate(self) -> bool:
+        """On a connection of its own, whose patience is that of a table that is made anew."""
+        database = Database(self._settings.database_url(), connections=1, timeout_s=MIGRATE_S)
+        try:
+            return await migrate(database)
+        finally:
+            await database.close()
 
     async def _pause(self, seconds: float) -> None:
         try:

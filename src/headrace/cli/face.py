@@ -15,6 +15,8 @@ from headrace.cli.dead import dead
 from headrace.cli.gateway import gateway
 from headrace.cli.jobs import jobs
 from headrace.cli.models import models
+from headrace.cli.plan import plan
+from headrace.cli.simulate import simulate
 from headrace.cli.status import status
 from headrace.cli.told import told_plainly
 from headrace.cli.up import up
@@ -30,7 +32,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 
-for command in (up, check, call, models, status, gateway, worker, clerk):
+for command in (up, check, call, models, status, gateway, worker, clerk, simulate, plan):
     app.command()(command)
 for name, noun in (("jobs", jobs), ("dead", dead), ("webhooks", webhooks)):
     app.add_typer(noun, name=name)
@@ -59,6 +61,7 @@ def _about(
       headrace status                     how it goes
       headrace jobs submit iris '[5.1]'   ask it later: a job that outlives its caller
       headrace dead list                  jobs that used up their tries
+      headrace simulate                   what a policy of capacity comes to, on past traffic
 
     \b
     `headrace COMMAND --help` shows examples.

@@ -35,6 +35,7 @@ from headrace.gateway.deadline import HEADER, read_deadline
 from headrace.gateway.jobs import JobsApi
 from headrace.gateway.many import Many
 from headrace.gateway.pages import Pages
+from headrace.gateway.prefer import asks_for_job
 from headrace.gateway.read import check_accept, check_bodiless, read_input, read_inputs
 from headrace.gateway.reuse import Reuse, asked
 from headrace.gateway.snapshot import ModelView, Snapshot
@@ -226,8 +227,7 @@ class App:
 
     def predict(self, request: Request, view: ModelView) -> None:
         now = time.time()
-        headers = request.headers
-        if self.jobs is not None and (b"idempotency-key" in headers or b"prefer" in headers):
+        if self.jobs is not None and asks_for_job(request.headers):
             self.jobs.predict(request, view, now)
             return
         reuse = self.reuse

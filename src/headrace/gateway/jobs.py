@@ -18,6 +18,7 @@ import hashlib
 import re
 import time
 from collections.abc import Callable, Coroutine
+from functools import partial
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl
 
@@ -125,10 +126,16 @@ class JobsApi:
         await self._answer_job(request, submission, record, replayed=known is not None)
 
     async def _store_call(
-        self, request: Request, view: ModelView, tenant: str, act: str, ttl_s: float
+        self,
+        request: Request,
+        view: ModelView,
+        tenant: str,
+        act: str,
+        ttl_s: float,
+        admit: Callable[[], None] | None = None,
     ) -> tuple[Submission, Record | None]:
         """The call as a stored job. Gives it, and the job that the key stood for already, in which
-        case the submission has that job's id."""
+        case the submission has that job's id. `admit` raises where there is no room for more."""
         if view.reader is None:
             raise Unavailable(view.reason, code="model-not-ready")
         if (self.waiting(view.name) or 0) >= self._settings.jobs.max_waiting:
@@ -141,10 +148,13 @@ class JobsApi:
         model = self._settings.models.get(view.name)
         job_id = new_id()
         store = await self._errands.store()
-        if key:  # a body that is stored already need not be stored again
+        if key and (admit or len(body) > self._settings.jobs.inline_limit_bytes):
+            # Known already: a large body need not be stored again, an answer needs no room.
             known = await store.jobs.by_key(tenant, key)
             if known:
                 return self._same(known, fingerprint, tenant, request)
+        if admit:
+            admit()
         inline, ref = await store.bodies.rest(tenant, "input", job_id, body)
         submission = Submission(
             job_id, tenant, view.name, priority, request.id, ttl_s, inline, ref, digest, key,
@@ -194,7 +204,10 @@ class JobsApi:
             wait_s = min(wait_s, prefer.wait_s or 0.0)
         else:
             ttl_s = wait_s + AFTER_S
-        submission, known = await self._store_call(request, view, tenant, "predict", ttl_s)
+        admit = (
+            None if prefer.respond_async else partial(self._app.admit, view, began + wait_s, began)
+        )
+        submission, known = await self._store_call(request, view, tenant, "predict", ttl_s, admit)
         read_ms = (time.time() - began) * 1000
         record = known
         if record is None or not record.ended:
@@ -276,7 +289,7 @@ class JobsApi:
             return
         state = record.state if record else State.WAITING
         more += b"Location: /jobs/%b\r\n" % submission.id.encode()
-        if b"prefer" in request.headers:
+        if read_prefer(request).respond_async:
             more += b"Preference-Applied: respond-async\r\n"
         body = accepted(submission.id, submission.model, state.value, request.id)
         answer_json(request, body, 202, more)

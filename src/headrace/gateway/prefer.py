@@ -22,6 +22,13 @@ class Preference(NamedTuple):
     wait_s: float | None
 
 
+def asks_for_job(headers: dict[bytes, bytes]) -> bool:
+    """Is this predict one that is stored?"""
+    if b"idempotency-key" in headers:
+        return True
+    return b"prefer" in headers and b"respond-async" in headers[b"prefer"].lower()
+
+
 def read_prefer(request: Request) -> Preference:
     """What is not understood is ignored, as the standard says."""
     value = request.headers.get(b"prefer", b"").lower()

@@ -228,7 +228,7 @@ def _sqlite(url: str) -> Engine:
 _AWAY_CLASSES = ("08", "53", "57")
 _DISK_FULL = "53100"
 #: A table that is not there yet, a database that takes no connections now.
-_AWAY_STATES = ("42P01", "55000")
+_AWAY_STATES = ("42P01", "42703", "55000")
 _AWAY_WORDS = ("unable to open", "disk i/o", "is full", "is locked", "readonly", "no such table",
                "connection is closed", "connection was closed")  # fmt: skip
 

@@ -7,7 +7,7 @@ submit (gateway) --> claim, renew, finish (worker) --> get, list (gateway)
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 from sqlalchemy import (
@@ -47,6 +47,7 @@ from headrace.store.tables import jobs, losses
 from headrace.store.together import Together
 
 GET_MOST = 256  # jobs read together
+RECALL_MOST = 2_000  # in one statement
 
 AnyRow = Row[*tuple[Any, ...]]
 
@@ -345,15 +346,30 @@ class Jobs:
 
     async def recall_all(self) -> int:
         """The broker was away, and may have come back empty: all that waits is published again."""
+        count, last = 0, ""
+        while page := await self._recall_page(last):
+            count, last = count + len(page), max(page)
+        return count
+
+    async def _recall_page(self, after: str) -> Sequence[str]:
+        """The next of them by id: a hundred thousand in one statement would take too long."""
         old = (
             select(jobs.c.id)
             .where(jobs.c.state == State.WAITING.value, jobs.c.not_before <= now())
+            .where(jobs.c.id > after)
+            .order_by(jobs.c.id)
+            .limit(RECALL_MOST)
             .with_for_update(skip_locked=True)  # which somebody has in hand just now
         )
         statement = (
-            update(jobs).where(jobs.c.id.in_(old)).values(due=now(), not_before=now(), looks=0)
+            update(jobs)
+            .where(jobs.c.id.in_(old))
+            .values(due=now(), not_before=now(), looks=0)
+            .returning(jobs.c.id)
         )
-        return await self._database.write(lambda connection: connection.execute(statement).rowcount)
+        return await self._database.write(
+            lambda connection: connection.execute(statement).scalars().all()
+        )
 
     async def look(self, decide: Callable[[Due, float], Move], limit: int) -> Looked:
         """Moves up to `limit` jobs that are due, as `decide` says, of each and the time. Two clerks

@@ -1,0 +1,1 @@
+"""How many: observe -> decide -> apply. What decides is pure, and gives its reason."""
