@@ -6,15 +6,13 @@ import shutil
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from bad_limits import MAX_BODY, MAX_MANY
+from under_test import HERE, ready
 from wire import HouseUnderTest
 
-HERE = Path(__file__).parent
 MODELS = {
     "person": "Persons", "numbers": "Numbers", "matrix": "Matrix", "photo": "Photo",
     "pair": "Pair", "free": "Free", "pet": "Pet",
@@ -42,30 +40,10 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HouseUnderTest
             stdout=output, stderr=output,
         )  # fmt: skip
         try:
-            yield _ready(process, port, folder / "house.log")
+            yield ready(process, port, folder / "house.log")
         finally:
             process.terminate()
             process.wait(60)
-
-
-def _ready(process: subprocess.Popen[bytes], port: int, output: Path) -> HouseUnderTest:
-    end = time.monotonic() + 90
-    while time.monotonic() < end and process.poll() is None:
-        try:
-            house = HouseUnderTest(port, _gateway_pid(process.pid))
-            if house.request("GET", "/health/ready").status == 200:
-                return house
-        except OSError:
-            pass
-        time.sleep(0.2)
-    raise AssertionError(output.read_text(errors="replace")[-4000:])
-
-
-def _gateway_pid(parent: int) -> int:
-    for child in Path(f"/proc/{parent}/task/{parent}/children").read_text().split():
-        if b"\0gateway\0" in Path(f"/proc/{child}/cmdline").read_bytes():
-            return int(child)
-    return 0
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from conftest import HERE, _ready
+from under_test import HERE, ready
 from wire import LIVE, MARK, Answer, HouseUnderTest, check_no_leak, check_problem, eventually
 
 MODELS = """
@@ -84,7 +84,7 @@ def jobs_house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HouseUnderT
             stdout=output, stderr=output,
         )  # fmt: skip
         try:
-            house = _ready(process, port, folder / "house.log")
+            house = ready(process, port, folder / "house.log")
             eventually(lambda: submit(house, "numbers", [1]).status == 202, 30)
             yield house
         finally:
