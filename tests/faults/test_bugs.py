@@ -64,7 +64,11 @@ QUEUE = {"rate": 2000.0, "connections": 32, "work_ms": 90.0, "workers": 1, "jobs
 
 
 async def test_202_before_the_commit(tmp_path: Path) -> None:
-    outcome = await of(tmp_path, "early-202", (60, "kill", "gateway"), (120, "kill", "gateway"))
+    """Each gateway dies before its fifth commit."""
+    outcome = await of(
+        tmp_path, "early-202", jobs=60,
+        environment={"HEADRACE_FAILPOINTS": "gateway.submitting=kill@5"},
+    )  # fmt: skip
     assert found(outcome, "lost", "is not in the database"), outcome.verdict.told()
 
 
