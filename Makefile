@@ -28,7 +28,7 @@ run: $(RUN_VENV)/.stamp  ## Fetch the eKYC models, start the house, call it on r
 	$(RUN_VENV)/bin/python examples/ekyc/run.py
 
 test: $(VENV)/.stamp check  ## All checks and all tests: unit, conformance, journeys, examples
-	@dev/need npm chromium postgres rabbitmq-server redis-server faketime
+	@dev/need npm chromium postgres rabbitmq-server redis-server faketime strace
 	$(BIN)/python examples/ekyc/fetch.py
 	$(BIN)/pytest tests/conformance tests/bad_input tests/journeys tests/examples tests/faults
 
@@ -44,7 +44,7 @@ fix: $(VENV)/.stamp  ## Format and repair what can be repaired
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-FAULTS := $(BIN)/python -m tests.faults.run --jobs 200000 --kills 1000 --seed 1
+FAULTS := $(BIN)/python -m tests.faults.run --jobs 200000 --kills 1000 --seed 1 --rate 200 --workers 4
 
 faults: $(VENV)/.stamp  ## 200,000 jobs under 1,000 kills, on each broker and each database
 	@dev/need postgres rabbitmq-server

@@ -75,7 +75,7 @@ async def run_clerk(settings: Settings) -> None:
     stop = Stop()
     broker = broker_of(settings, "clerk")
     await broker.open()
-    door = StoreDoor(settings)
+    door = StoreDoor(settings, waits=False)
     clerk = Clerk(settings, broker, door)
     await clerk.open()
     await stop.wait()

@@ -43,7 +43,8 @@ class Bodies:
                 return await self._objects.get(ref)
             return self._sealer.open(tenant, purpose, job, inline) if self._sealer else inline
         except ObjectMissing:
-            raise Unavailable("the body is gone", code="artifact-unavailable") from None
+            code = "artifact-unavailable"
+            raise Unavailable("the body is gone", code=code, retry_after_s=0) from None
         except Exception as error:
             log.warning("a body is not read", job=job, reason=type(error).__name__)
             raise Unavailable("the body cannot be read", code="artifact-unavailable") from None

@@ -14,11 +14,14 @@ if TYPE_CHECKING:
 
 
 WARM_AFTER_S = 3.0
+MIGRATED_WITHIN_S = 5.0
 
 
 class StoreDoor:
-    def __init__(self, settings: Settings) -> None:
-        self._settings = settings
+    def __init__(self, settings: Settings, *, waits: bool = True) -> None:
+        """`waits`: for whoever brings the schema up to date, in the first seconds of a house."""
+        self._settings, self._waits = settings, waits
+        self._store: Store | None = None
         self._opening: asyncio.Task[Store] | None = None
 
     async def open(self) -> Store:
@@ -33,7 +36,11 @@ class StoreDoor:
 
             return open_store(self._settings)
 
-        return await asyncio.to_thread(load)  # the import blocks for as long
+        if self._store is None:
+            self._store = await asyncio.to_thread(load)  # the import blocks for as long
+        if self._waits:
+            await self._store.migrated(MIGRATED_WITHIN_S)
+        return self._store
 
     async def warm(self) -> None:
         """Opens it when the start is over; whoever needs it sooner opens it then."""
@@ -42,5 +49,5 @@ class StoreDoor:
             await self.open()
 
     async def close(self) -> None:
-        if self._opening and self._opening.done() and not self._opening.exception():
-            await self._opening.result().close()
+        if self._store is not None:
+            await self._store.close()

@@ -195,7 +195,14 @@ def _postgresql(url: str, connections: int, timeout_s: float) -> AsyncEngine:
             pool_size=connections,
             max_overflow=0,
             pool_timeout=timeout_s,
-            connect_args={"timeout": timeout_s, "command_timeout": timeout_s},
+            connect_args={
+                "timeout": timeout_s,
+                "command_timeout": timeout_s,
+                # A process that is stopped in mid-transaction must not keep its rows locked.
+                "server_settings": {
+                    "idle_in_transaction_session_timeout": str(int(timeout_s * 1000))
+                },
+            },
         )
     except ImportError as error:
         hint = "install it with: pip install 'headrace[postgresql]'"

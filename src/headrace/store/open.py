@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
+
+from headrace.errors import Unavailable
 from headrace.objects.chain import Chained
 from headrace.objects.port import Objects
 from headrace.settings import Settings
@@ -9,6 +13,7 @@ from headrace.store.bodies import Bodies
 from headrace.store.ends import Ends, Keep
 from headrace.store.engine import Database
 from headrace.store.jobs import Jobs
+from headrace.store.migrate import HEAD, revision
 from headrace.store.places import places, sealer_of
 from headrace.store.retention import Retention
 
@@ -20,6 +25,23 @@ class Store:
         self.database, self.jobs, self.bodies = database, jobs, bodies
         self.chain = chain  # the objects, where there are two places for them
         self.retention = Retention(database)
+
+    async def migrated(self, wait_s: float) -> None:
+        """Returns when the schema is as this code needs it. Raises Unavailable."""
+        end_at = time.monotonic() + wait_s
+        while not await self._is_migrated():
+            if time.monotonic() > end_at:
+                detail = "the database has no tables yet: is a clerk running?"
+                raise Unavailable(detail, code="storage-unavailable")
+            await asyncio.sleep(0.1)
+
+    async def _is_migrated(self) -> bool:
+        try:
+            return await self.database.read(revision) >= HEAD
+        except Unavailable:
+            if not self.database.sqlite:
+                raise
+            return False  # several open a new file at once: all but one find it locked
 
     async def close(self) -> None:
         await self.database.close()

@@ -35,6 +35,7 @@ log = structlog.get_logger("headrace.worker")
 
 AGAIN_S = 0.25
 POISON = "poison-input"
+AWAY, AWAY_S = "artifact-unavailable", 2.0
 
 
 class Endings:
@@ -133,6 +134,9 @@ class Endings:
             return Ending(claim.id, claim.attempt, State.WAITING, charged=False)
         if not isinstance(outcome, Problem):
             return Ending(claim.id, claim.attempt, State.SUCCEEDED)
+        if outcome.code == AWAY and outcome.retry_after_s:
+            # Its input cannot be had now: nobody ran it, and nobody is to blame.
+            return Ending(claim.id, claim.attempt, State.WAITING, wait_s=AWAY_S, charged=False)
         state, wait_s, tries = State.FAILED, 0.0, claim.tries + 1
         if outcome.code == POISON or (outcome.status >= 500 and tries >= claim.max_attempts):
             state = State.DEAD
