@@ -153,7 +153,7 @@ async def test_killed_under_load_and_back_again(tmp_path: Path) -> None:
     it was put since, after it all of them; a repair then empties the fallback."""
     with SeaweedFS() as seaweedfs:
         primary, fallback = s3(seaweedfs.url, "killed"), durable(tmp_path)
-        chain = Chained(primary, fallback, limit_s=1.0, probe_s=0.2)
+        chain = Chained(primary, fallback, limit_s=10.0, probe_s=0.2)
         names: list[str] = []
 
         async def put_some(number: int) -> None:

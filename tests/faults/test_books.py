@@ -56,14 +56,18 @@ async def url(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[s
 
 
 async def run(url: str, *statements: tuple[str, list[dict[str, object]]]) -> None:
-    driver = url.replace("postgresql:", "postgresql+asyncpg:").replace(
-        "sqlite:", "sqlite+aiosqlite:"
-    )
-    engine = create_async_engine(driver)
-    async with engine.begin() as connection:
+    if url.startswith("sqlite:"):
+        engine = create_engine(url)
+        with engine.begin() as there:
+            for statement, rows in statements:
+                there.execute(text(statement), rows or None)
+        engine.dispose()
+        return
+    remote = create_async_engine(url.replace("postgresql:", "postgresql+asyncpg:"))
+    async with remote.begin() as connection:
         for statement, rows in statements:
             await connection.execute(text(statement), rows or None)
-    await engine.dispose()
+    await remote.dispose()
 
 
 async def test_rows_and_moves(url: str) -> None:

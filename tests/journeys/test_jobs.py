@@ -166,7 +166,8 @@ async def test_what_is_too_old_expires(tmp_path: Path) -> None:
         await desk.submit("slow", 1500)
         late = await desk.submit("slow", 1, headrace_deadline_ms="400")
         view = await desk.until(late)
-        assert view["state"] == "expired" and view["attempt"] == 0
+        # It may lie claimed behind the running batch; it is not run.
+        assert view["state"] == "expired" and view["attempt"] <= 1 and view.get("result") is None
         assert view["finished"] - view["deadline"] < 3.0
         answer = await get(house.port, f"/jobs/{late}/result")
         assert (answer.status, answer.code) == (504, "deadline-exceeded")
