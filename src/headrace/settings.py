@@ -16,7 +16,9 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import msgspec
-from msgspec import Meta
+from msgspec import Meta, structs
+
+from headrace.policy import Policy
 
 PREFIX = "HEADRACE_"
 
@@ -169,6 +171,52 @@ class ClerkSettings(_Section, frozen=True):
     every_s: Seconds = 0.25
 
 
+class OrchestratorSettings(_Section, frozen=True):
+    #: Who starts and stops workers: local:///socket of a house, nomad://host:port/job or
+    #: kubernetes://host:port/namespace; "": the house on this machine, if there is one.
+    url: str = ""
+    #: A file whose one line is the token sent with each request; "": none.
+    token_file: str = ""
+    #: One request may take this long.
+    timeout_s: Seconds = 5.0
+
+
+class AutoscaleSettings(_Section, frozen=True):
+    #: off; shadow: forecasts are stored; advise: people are told, too; act: workloads are scaled.
+    mode: Annotated[str, Meta(pattern="^(off|shadow|advise|act)$")] = "off"
+    #: Autoscale processes that `headrace up` starts where the mode is not off.
+    count: Positive = 1
+    #: Minutes and decisions are kept this long.
+    keep_days: Seconds = 35.0
+
+
+class Person(_Section, frozen=True):
+    """Somebody who may use the control API over TCP."""
+
+    #: SHA-256 of the token, hex. `headrace control token` makes both.
+    token_sha256: Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
+    #: viewer reads; operator changes capacity, too; admin everything.
+    role: Annotated[str, Meta(pattern="^(viewer|operator|admin)$")] = "viewer"
+
+
+class ControlSettings(_Section, frozen=True):
+    #: Where the control API is served to the people named below; "": on a socket in `house.state`
+    #: alone, which only this user of the machine can open.
+    listen: AddressOrNone = ""
+    people: dict[str, Person] = {}
+
+
+class NotifySettings(_Section, frozen=True):
+    #: A Slack incoming webhook that is told of decisions, overrides and alarms; "": none.
+    slack: str = ""
+    #: An address that gets the same as JSON; "": none.
+    webhook: str = ""
+    #: The file of the secret that the JSON is signed with (Standard Webhooks); "": not signed.
+    secret_file: str = ""
+    #: Messages an hour; what is above is counted in the next one. Alarms come before decisions.
+    most_per_hour: Positive = 30
+
+
 class TelemetrySettings(_Section, frozen=True):
     #: debug, info, warning or error.
     log_level: Annotated[str, Meta(pattern="^(debug|info|warning|error)$")] = "info"
@@ -201,6 +249,8 @@ class ModelSettings(_Section, frozen=True, rename={"target": "class"}):
     retain_input_hours: Annotated[float, Meta(ge=0)] | None = None
     #: Overrides `jobs.retain_result_days`.
     retain_result_days: Annotated[float, Meta(gt=0)] | None = None
+    #: How many workers it has, and why: docs/architecture/10-capacity.md. None: always `workers`.
+    scale: Policy | None = None
 
 
 class Settings(_Section, frozen=True):
@@ -213,6 +263,10 @@ class Settings(_Section, frozen=True):
     jobs: JobsSettings = JobsSettings()
     webhooks: WebhooksSettings = WebhooksSettings()
     clerk: ClerkSettings = ClerkSettings()
+    orchestrator: OrchestratorSettings = OrchestratorSettings()
+    autoscale: AutoscaleSettings = AutoscaleSettings()
+    control: ControlSettings = ControlSettings()
+    notify: NotifySettings = NotifySettings()
     telemetry: TelemetrySettings = TelemetrySettings()
     models: dict[Name, ModelSettings] = {}
     #: Set by `load`: the folder of the settings file.
@@ -224,6 +278,14 @@ class Settings(_Section, frozen=True):
     def state(self) -> Path:
         """The folder of what outlives the house."""
         return (Path(self.folder) / self.house.state).resolve()
+
+    def policies(self) -> dict[str, Policy]:
+        """Of the models that are scaled."""
+        return {
+            name: structs.replace(model.scale, model=name)
+            for name, model in self.models.items()
+            if model.scale
+        }
 
     def database_url(self) -> str:
         return self.database.url or f"sqlite:///{self.state()}/{self.house.name}.db"
@@ -312,6 +374,9 @@ EXPECTED = {
     "grpc": 'expected "host:port", or "" for no gRPC',
     "name": "expected 1 to 63 of a-z, 0-9, - and _",
     "log_level": "expected debug, info, warning or error",
+    "mode": "expected off, shadow, advise or act",
+    "role": "expected viewer, operator or admin",
+    "token_sha256": "expected 64 of 0-9 and a-f",
 }
 
 
@@ -326,7 +391,8 @@ def _known_keys(key: str) -> str:
         "": Settings, "house": House, "gateway": GatewaySettings, "broker": BrokerSettings,
         "database": DatabaseSettings, "objects": ObjectsSettings, "cache": CacheSettings,
         "jobs": JobsSettings, "webhooks": WebhooksSettings, "clerk": ClerkSettings,
-        "telemetry": TelemetrySettings,
+        "telemetry": TelemetrySettings, "orchestrator": OrchestratorSettings,
+        "autoscale": AutoscaleSettings, "control": ControlSettings, "notify": NotifySettings,
     }  # fmt: skip
     kind = kinds.get(key, ModelSettings)
     names = [field.encode_name for field in msgspec.structs.fields(kind)]

@@ -13,8 +13,8 @@ from headrace.autoscale.decide import Decision, decide
 from headrace.autoscale.forecast import DAY
 from headrace.autoscale.margin import Settled
 from headrace.autoscale.observed import Observed
-from headrace.autoscale.policy import Entry, Override, Policy
 from headrace.autoscale.zones import spared, spread
+from headrace.policy import Entry, Override, Policy
 
 POLICY = Policy(model="ocr")
 NOW = 1_767_600_000.0  # on a cycle: a Monday, 08:00 UTC

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from headrace.autoscale.forecast import DAY, filled, forecast, slope
 from headrace.autoscale.margin import NONE, Settled, margin, weighted_quantile
-from headrace.autoscale.policy import Margin
+from headrace.policy import Margin
 
 WANTED = Margin()
 

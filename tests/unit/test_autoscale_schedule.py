@@ -6,8 +6,8 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from headrace.autoscale.policy import Entry
 from headrace.autoscale.schedule import Bounds, UnknownZone, bounds, span
+from headrace.policy import Entry
 
 SAIGON, BERLIN = "Asia/Ho_Chi_Minh", "Europe/Berlin"
 SHOPS = Entry(start="08:50", end="20:00", zone=SAIGON, floor=50, days=("mon", "tue"))

@@ -10,7 +10,6 @@ import typer
 from typer.testing import CliRunner
 
 from headrace.autoscale.forecast import DAY
-from headrace.autoscale.policy import Node, Policy, Target
 from headrace.autoscale.replay import Moment, Scene, replay
 from headrace.autoscale.rivals import Clairvoyant, Hpa, Keda, Regression, Static, needed, opening
 from headrace.autoscale.score import score
@@ -18,6 +17,7 @@ from headrace.autoscale.simulate import Simulation, simulate
 from headrace.autoscale.traces import BadTrace, Trace, read_csv, shop, trace, world_cup
 from headrace.cli.simulate import bars
 from headrace.cli.simulate import simulate as command
+from headrace.policy import Node, Policy, Target
 
 START = 29_460_000  # a minute
 

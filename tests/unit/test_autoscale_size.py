@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headrace.autoscale.policy import Node, Target
 from headrace.autoscale.size import Unreachable, carries, erlang_c, late, nodes
+from headrace.policy import Node, Target
 
 NODE, TARGET = Node(), Target()
 

@@ -9,7 +9,7 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
-from headrace.autoscale.policy import Node, Positive, Share, Target
+from headrace.policy import Node, Positive, Share, Target
 
 Text = Annotated[str, Meta(min_length=1)]
 Weight = Annotated[float, Meta(ge=0)]

@@ -16,10 +16,10 @@ import msgspec
 from headrace.autoscale.forecast import LONG, NEAR, Forecast, Rates, filled, forecast, slope
 from headrace.autoscale.margin import margin
 from headrace.autoscale.observed import Observed
-from headrace.autoscale.policy import Override, Policy
 from headrace.autoscale.schedule import bounds
 from headrace.autoscale.size import nodes
 from headrace.autoscale.zones import spared, spread
+from headrace.policy import Override, Policy
 
 JUST_NOW = 3  # minutes
 SILENCE = 0.05  # of the season: below it nobody calls who should

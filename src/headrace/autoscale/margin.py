@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headrace.autoscale.forecast import DAY, Rates
-from headrace.autoscale.policy import Margin
+from headrace.policy import Margin
 
 FEWEST = 24  # errors that a quantile is taken of
 

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from headrace.autoscale.forecast import Rates
 from headrace.autoscale.margin import NONE, Settled
-from headrace.autoscale.policy import Override
+from headrace.policy import Override
 
 
 class Observed(NamedTuple):

@@ -8,8 +8,8 @@ from headrace.autoscale.decide import Decision, decide
 from headrace.autoscale.forecast import DAY, Rates
 from headrace.autoscale.margin import Settled
 from headrace.autoscale.observed import Observed
-from headrace.autoscale.policy import Policy
 from headrace.autoscale.replay import Moment, Scene
+from headrace.policy import Policy
 
 KEPT_MIN = 8 * DAY  # what a house reads of its history
 

@@ -16,8 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headrace.autoscale.forecast import Rates
-from headrace.autoscale.policy import Node, Target
 from headrace.autoscale.size import late
+from headrace.policy import Node, Target
 
 QUIET, CROWD = 0.6, 16  # below this load on so many servers nobody waits: a tail under 1e-11
 STEP = 0.05  # calls a second, to which the tail's rate is rounded down

@@ -8,10 +8,10 @@ from collections import deque
 import numpy as np
 
 from headrace.autoscale.forecast import DAY
-from headrace.autoscale.policy import Entry, Target
 from headrace.autoscale.replay import Moment, Scene
 from headrace.autoscale.schedule import bounds
 from headrace.autoscale.size import nodes
+from headrace.policy import Entry, Target
 
 CYCLE_MIN = 20  # of the model system, and of the clairvoyant planner
 STABLE_MIN = 5  # Kubernetes' stabilization window before it lowers

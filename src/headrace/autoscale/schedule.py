@@ -12,7 +12,7 @@ from functools import lru_cache
 from typing import NamedTuple
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from headrace.autoscale.policy import ALL_DAYS, Entry
+from headrace.policy import ALL_DAYS, Entry
 
 
 class UnknownZone(ValueError):

@@ -10,7 +10,6 @@ import numpy as np
 
 from headrace.autoscale.forecast import DAY
 from headrace.autoscale.ours import Ours
-from headrace.autoscale.policy import Node, Policy
 from headrace.autoscale.replay import Run, Scaler, Scene, replay
 from headrace.autoscale.rivals import (
     Clairvoyant,
@@ -25,6 +24,7 @@ from headrace.autoscale.rivals import (
 from headrace.autoscale.score import Nodes, Score, covered, score
 from headrace.autoscale.size import nodes
 from headrace.autoscale.traces import Trace
+from headrace.policy import Node, Policy
 
 POLICIES = ("static", "hpa", "keda", "regression", "regression+schedule", "ours", "clairvoyant")
 

@@ -12,7 +12,7 @@ import math
 from bisect import bisect_left
 from functools import lru_cache
 
-from headrace.autoscale.policy import Node, Target
+from headrace.policy import Node, Target
 
 _HALVINGS = 40
 _ROUNDING = 1e-9

@@ -60,11 +60,11 @@ def simulate(
     """
     _known(policy or [])
     try:
-        from headrace.autoscale.policy import Policy
         from headrace.autoscale.simulate import POLICIES
         from headrace.autoscale.simulate import simulate as run
         from headrace.autoscale.traces import BadTrace
         from headrace.autoscale.traces import trace as read
+        from headrace.policy import Policy
     except ModuleNotFoundError as error:
         say_error(f"{error.name} is not installed")
         say_hint(NEEDS)
