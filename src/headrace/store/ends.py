@@ -12,7 +12,7 @@ import msgspec
 from sqlalchemy import Connection, bindparam, select, update
 
 from headrace.records import State, new_id
-from headrace.store.engine import now
+from headrace.store.engine import NOW, Ids, one_of
 from headrace.store.tables import deliveries, jobs, webhooks
 
 
@@ -47,7 +47,7 @@ class Ends:
     def end(self, connection: Connection, ended: list[Ended]) -> None:
         if not ended:
             return
-        at: float = connection.execute(select(now())).scalar_one()
+        at: float = connection.execute(NOW).scalar_one()
         connection.execute(_END, [self._values(job, at) for job in ended])
         forget = [{"b_id": job.id} for job in ended if not self._keep(job.tenant, job.model)[0]]
         if forget:
@@ -66,11 +66,7 @@ class Ends:
     def _tell(self, connection: Connection, ended: list[Ended], at: float) -> None:
         """A delivery for each webhook that asked for it: it names the job and holds no result."""
         tenants = {job.tenant for job in ended}
-        hooks = connection.execute(
-            select(webhooks.c.id, webhooks.c.tenant, webhooks.c.events).where(
-                webhooks.c.tenant.in_(tenants), webhooks.c.enabled.is_(True)
-            )
-        ).all()
+        hooks = connection.execute(_HOOKS, {"b_tenants": list(tenants)}).all()
         rows = []
         for hook in hooks:
             events = hook.events.split(",")
@@ -79,7 +75,7 @@ class Ends:
                 if job.tenant == hook.tenant and ("*" in events or event in events):
                     rows.append(self._delivery(hook.id, job, event, at))
         if rows:
-            connection.execute(deliveries.insert(), rows)
+            connection.execute(_DELIVER, rows)
 
     def _delivery(self, webhook: str, job: Ended, event: str, at: float) -> dict[str, Any]:
         data = {"id": job.id, "model": job.model, "state": job.state, "version": job.version,
@@ -105,3 +101,7 @@ _END = (
 )  # fmt: skip
 #: A policy that keeps inputs for no time: gone with the end. An object is removed by the clerk.
 _FORGET_INPUT = update(jobs).where(jobs.c.id == bindparam("b_id")).values(input=None)
+_HOOKS = select(webhooks.c.id, webhooks.c.tenant, webhooks.c.events).where(
+    one_of(webhooks.c.tenant, bindparam("b_tenants", type_=Ids)), webhooks.c.enabled.is_(True)
+)
+_DELIVER = deliveries.insert()

@@ -7,6 +7,7 @@ at once with 503 `storage-unavailable`, until a probe, four times a second, gets
 from __future__ import annotations
 
 import asyncio
+import json
 import random
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -15,7 +16,22 @@ from typing import Any, TypeVar
 from urllib.parse import urlsplit, urlunsplit
 
 import structlog
-from sqlalchemy import Connection, Double, Engine, create_engine, event, text
+from sqlalchemy import (
+    ARRAY,
+    Boolean,
+    Connection,
+    Dialect,
+    Double,
+    Engine,
+    Row,
+    String,
+    Text,
+    TypeDecorator,
+    create_engine,
+    event,
+    select,
+    text,
+)
 from sqlalchemy.exc import DBAPIError, InterfaceError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
@@ -23,8 +39,10 @@ from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.expression import FunctionElement
 
 from headrace.errors import Unavailable
+from headrace.store.lean import Lean
 
 T = TypeVar("T")
+AnyRow = Row[*tuple[Any, ...]]
 log = structlog.get_logger("headrace.store")
 
 PROBE_EVERY_S = 0.25
@@ -34,6 +52,7 @@ BUSY_S = 5.0  # SQLite has one writer: others wait for it this long
 CLASHES, CLASH_WAIT_S = 4, 0.05
 _CLASH_CLASS = "40"
 SCHEMES = ("sqlite", "postgresql")
+_READ, _WRITE, _LEAN, _ALONE = "read", "write", "lean", "alone"
 
 
 class now(FunctionElement[float]):  # noqa: N801 - named as the function it is in SQL
@@ -51,6 +70,41 @@ def _now_sqlite(*_: Any, **__: Any) -> str:
 @compiles(now, "postgresql")
 def _now_postgresql(*_: Any, **__: Any) -> str:
     return "extract(epoch from clock_timestamp())::float8"
+
+
+NOW = select(now())
+
+
+class Ids(TypeDecorator[list[str]]):
+    """A list of ids as one parameter: an IN would be another statement for each length."""
+
+    impl = ARRAY(String)
+    cache_ok = True
+
+    def load_dialect_impl(self, dialect: Dialect) -> Any:
+        return dialect.type_descriptor(Text() if dialect.name == "sqlite" else ARRAY(String))
+
+    def process_bind_param(self, value: list[str] | None, dialect: Dialect) -> Any:
+        return json.dumps(value) if dialect.name == "sqlite" else value
+
+
+class one_of(FunctionElement[bool]):  # noqa: N801 - named as the function it is in SQL
+    """`one_of(column, bindparam(name, type_=Ids))`"""
+
+    type = Boolean()
+    inherit_cache = True
+
+
+@compiles(one_of, "sqlite")
+def _one_of_sqlite(element: Any, compiler: Any, **more: Any) -> str:
+    column, ids = (compiler.process(clause, **more) for clause in element.clauses)
+    return f"{column} IN (SELECT value FROM json_each({ids}))"  # noqa: S608 - names of ours
+
+
+@compiles(one_of, "postgresql")
+def _one_of_postgresql(element: Any, compiler: Any, **more: Any) -> str:
+    column, ids = (compiler.process(clause, **more) for clause in element.clauses)
+    return f"{column} = ANY({ids})"
 
 
 def unavailable() -> Unavailable:
@@ -80,35 +134,41 @@ class Database:
             self._remote = _postgresql(url, connections, timeout_s)
             # One statement each: no round trips for BEGIN and COMMIT.
             self._reading = self._remote.execution_options(isolation_level="AUTOCOMMIT")
+            self._lean = Lean(url, self._remote.sync_engine.dialect, timeout_s)
 
     async def write(self, work: Callable[[Connection], T]) -> T:
         """Commits at the end of `work`, or rolls back what it did. Raises Unavailable where the
         database is away, slow beyond its limit, or full."""
-        return await self._guarded(work, reading=False)
+        return await self._guarded(work, _WRITE)
+
+    async def write_lean(self, work: Callable[[Connection], T], *, alone: bool = False) -> T:
+        """The same for what is done for every job, of statements that are made once and nothing but
+        `execute`: see `lean`. `alone`: it is one statement. Raises Unavailable."""
+        return await self._guarded(work, _ALONE if alone else _LEAN)
 
     async def read(self, work: Callable[[Connection], T]) -> T:
         """The same for what writes nothing. Raises Unavailable."""
-        return await self._guarded(work, reading=True)
+        return await self._guarded(work, _READ)
 
-    async def _guarded(self, work: Callable[[Connection], T], reading: bool) -> T:
+    async def _guarded(self, work: Callable[[Connection], T], way: str) -> T:
         if self.down:
             raise unavailable()
         # Waiting for a connection of our own says nothing of the database.
         async with self._free:
-            return await self._watched(work, reading)
+            return await self._watched(work, way)
 
-    async def _watched(self, work: Callable[[Connection], T], reading: bool) -> T:
+    async def _watched(self, work: Callable[[Connection], T], way: str) -> T:
         if self.down:
             raise unavailable()
         try:
             for _ in range(CLASHES):
                 try:
-                    return await self._in_time(work, reading)
+                    return await self._in_time(work, way)
                 except DBAPIError as error:
                     if _sqlstate(error)[:2] != _CLASH_CLASS:
                         raise
                     await asyncio.sleep(random.uniform(0, CLASH_WAIT_S))
-            return await self._in_time(work, reading)
+            return await self._in_time(work, way)
         except DBAPIError as error:
             if not _away(error):
                 raise
@@ -121,10 +181,10 @@ class Database:
             self._open_circuit(error)
             raise unavailable() from None
 
-    async def _in_time(self, work: Callable[[Connection], T], reading: bool) -> T:
+    async def _in_time(self, work: Callable[[Connection], T], way: str) -> T:
         """Raises TimeoutError when the time is over, and not when the driver, which says goodbye to
         a server that does not answer, is done with that."""
-        running = asyncio.ensure_future(self._run(work, reading))
+        running = asyncio.ensure_future(self._run(work, way))
         try:
             done, _ = await asyncio.wait((running,), timeout=self._timeout_s)
         except asyncio.CancelledError:
@@ -136,11 +196,13 @@ class Database:
         running.cancel()
         raise TimeoutError
 
-    async def _run(self, work: Callable[[Connection], T], reading: bool) -> T:
+    async def _run(self, work: Callable[[Connection], T], way: str) -> T:
         if self.sqlite:
             loop = asyncio.get_running_loop()
-            return await loop.run_in_executor(self._threads, self._in_thread, work, reading)
-        engine = self._reading if reading else self._remote
+            return await loop.run_in_executor(self._threads, self._in_thread, work, way is _READ)
+        if way is _LEAN or way is _ALONE:
+            return await self._lean.run(work, alone=way is _ALONE)
+        engine = self._reading if way is _READ else self._remote
         async with engine.begin() as connection:
             return await connection.run_sync(work)
 
@@ -159,7 +221,7 @@ class Database:
         while True:
             await asyncio.sleep(PROBE_EVERY_S)
             try:
-                await self._in_time(_probe, reading=False)
+                await self._in_time(_probe, _WRITE)
             except Exception as error:  # whatever it is, the next probe may get through
                 log.debug("database still away", reason=type(error).__name__)
                 continue
@@ -175,6 +237,7 @@ class Database:
             self._threads.shutdown(wait=True)
             self._local.dispose()
         else:
+            await self._lean.close()
             await self._remote.dispose()
 
 

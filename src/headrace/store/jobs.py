@@ -13,8 +13,9 @@ from typing import Any, NamedTuple
 from sqlalchemy import (
     BindParameter,
     Connection,
+    Double,
+    Integer,
     LargeBinary,
-    Row,
     Select,
     and_,
     bindparam,
@@ -42,14 +43,12 @@ from headrace.records import (
     read_problem,
 )
 from headrace.store.ends import Ended, Ends
-from headrace.store.engine import Database, now
+from headrace.store.engine import NOW, AnyRow, Database, Ids, now, one_of
 from headrace.store.tables import jobs, losses
 from headrace.store.together import Together
 
 GET_MOST = 256  # jobs read together
 RECALL_MOST = 2_000  # in one statement
-
-AnyRow = Row[*tuple[Any, ...]]
 
 
 class Posting(NamedTuple):
@@ -77,29 +76,21 @@ class Jobs:
 
     async def submit(self, batch: list[Submission]) -> list[Record | None]:
         """One transaction for all. None: it is new; a record: the job that the key stood for."""
-        return await self._database.write(lambda connection: self._submit(connection, batch))
+        if any(each.key for each in batch):
+            return await self._database.write(lambda connection: self._submit(connection, batch))
+        rows = [_row(each) for each in batch]
+        insert = _INSERT[self._database.sqlite]
+        await self._database.write_lean(
+            lambda connection: connection.execute(insert, rows), alone=True
+        )
+        return [None] * len(batch)
 
     def _submit(self, connection: Connection, batch: list[Submission]) -> list[Record | None]:
-        rows = [
-            {"id": each.id, "tenant": each.tenant, "model": each.model, "state": "waiting",
-             "priority": int(each.priority), "max_attempts": each.max_attempts,
-             "request_id": each.request_id, "input": each.input or None,
-             "input_ref": each.input_ref, "input_digest": each.input_digest,
-             "key": each.key or None, "fingerprint": each.fingerprint, "b_ttl_s": each.ttl_s}
-            for each in batch
-        ]  # fmt: skip
+        rows = [_row(each) for each in batch]
         # In one order: two batches that share keys wait for one another once, and not both ways.
         rows.sort(key=lambda row: (row["tenant"] or "", row["key"] or ""))
-        insert = sqlite.insert if self._database.sqlite else postgresql.insert
-        connection.execute(
-            insert(jobs)
-            .values(created=now(), due=now() + UNCLAIMED_S, deadline=now() + bindparam("b_ttl_s"))
-            .on_conflict_do_nothing(index_elements=["tenant", "key"]),
-            rows,
-        )
+        connection.execute(_INSERT[self._database.sqlite], rows)
         keyed = {(each.tenant, each.key) for each in batch if each.key}
-        if not keyed:
-            return [None] * len(batch)
         found = connection.execute(
             _RECORDS.add_columns(jobs.c.key).where(tuple_(jobs.c.tenant, jobs.c.key).in_(keyed))
         ).all()
@@ -226,22 +217,10 @@ class Jobs:
     async def claim(self, ids: list[str], worker: str, lease_s: float) -> list[Claim]:
         """Those of the jobs that are this worker's now. The others have an owner, or an end, or a
         pause ahead of them; the clerk looks after them."""
-        free = and_(jobs.c.state == State.WAITING.value, jobs.c.not_before <= now())
-        statement = (
-            update(jobs)
-            .where(jobs.c.id.in_(_in_order(ids, State.WAITING)), free, jobs.c.deadline > now())
-            .values(
-                state=State.RUNNING.value,
-                attempt=jobs.c.attempt + 1,
-                worker=worker,
-                started=func.coalesce(jobs.c.started, now()),
-                lease_until=now() + lease_s,
-                due=now() + lease_s,
-            )
-            .returning(jobs.c.id, jobs.c.attempt, jobs.c.tries, jobs.c.max_attempts, jobs.c.tenant,
-                       (jobs.c.deadline - now()).label("left_s"), jobs.c.input, jobs.c.input_ref)
-        )  # fmt: skip
-        rows = await self._database.write(lambda connection: connection.execute(statement).all())
+        given = {"b_ids": ids, "b_worker": worker, "b_lease_s": lease_s}
+        rows = await self._database.write_lean(
+            lambda connection: connection.execute(_CLAIM, given).all(), alone=True
+        )
         return [
             Claim(r.id, r.attempt, r.tries, r.max_attempts, r.tenant, r.left_s, r.input or b"",
                   r.input_ref)
@@ -251,30 +230,21 @@ class Jobs:
     async def renew(self, owned: dict[str, int], worker: str, lease_s: float) -> set[str]:
         """`owned`: id -> attempt. Gives those that are owned no more: cancelled, expired, or given
         to somebody else."""
-        statement = (
-            update(jobs)
-            .where(jobs.c.id.in_(_in_order(list(owned), State.RUNNING)), jobs.c.worker == worker)
-            .where(jobs.c.state == State.RUNNING.value)
-            .values(lease_until=now() + lease_s, due=now() + lease_s)
-            .returning(jobs.c.id, jobs.c.attempt)
+        given = {"b_ids": list(owned), "b_worker": worker, "b_lease_s": lease_s}
+        rows = await self._database.write_lean(
+            lambda connection: connection.execute(_RENEW, given).all(), alone=True
         )
-        rows = await self._database.write(lambda connection: connection.execute(statement).all())
         kept = {row.id for row in rows if owned[row.id] == row.attempt}
         return owned.keys() - kept
 
     async def finish(self, endings: list[Ending]) -> set[str]:
         """Writes what became of claimed jobs, in one transaction. Gives the ids that were written;
         the others are not the worker's any more."""
-        return await self._database.write(lambda connection: self._finish(connection, endings))
+        return await self._database.write_lean(lambda c: self._finish(c, endings))
 
     def _finish(self, connection: Connection, endings: list[Ending]) -> set[str]:
         by_id = {ending.id: ending for ending in endings}
-        rows = connection.execute(
-            _ENDED.add_columns(jobs.c.state)
-            .where(jobs.c.id.in_(list(by_id)))
-            .order_by(jobs.c.id)
-            .with_for_update()
-        ).all()
+        rows = connection.execute(_OWNED, {"b_ids": list(by_id)}).all()
         # Written before, where the answer to the commit was lost: still the worker's word.
         mine = [
             row
@@ -299,23 +269,16 @@ class Jobs:
     def _again(connection: Connection, again: list[tuple[AnyRow, Ending]]) -> None:
         if not again:
             return
-        connection.execute(
-            update(jobs)
-            .where(jobs.c.id == bindparam("b_id"))
-            .values(state=State.WAITING.value, lease_until=None, looks=0,
-                    tries=jobs.c.tries + bindparam("b_charged"),
-                    due=now() + bindparam("b_look_s"), not_before=now() + bindparam("b_wait_s")),
-            [
-                # given back: its message goes to another worker, who should meet it unclaimed
-                {"b_id": row.id, "b_charged": int(ending.charged), "b_wait_s": ending.wait_s,
-                 "b_look_s": ending.wait_s or UNCLAIMED_S}
-                for row, ending in again
-            ],
-        )  # fmt: skip
+        connection.execute(_AGAIN, [
+            # given back: its message goes to another worker, who should meet it unclaimed
+            {"b_id": row.id, "b_charged": int(ending.charged), "b_wait_s": ending.wait_s,
+             "b_look_s": ending.wait_s or UNCLAIMED_S}
+            for row, ending in again
+        ])  # fmt: skip
         charged = [(row, ending) for row, ending in again if ending.charged]
         if charged:
-            at = connection.execute(select(now())).scalar_one()
-            connection.execute(losses.insert(), [
+            at = connection.execute(NOW).scalar_one()
+            connection.execute(_LOSE, [
                 {"job_id": row.id, "attempt": row.attempt, "worker": row.worker, "at": at,
                  "reason": _text(ending.problem.detail) if ending.problem else ""}
                 for row, ending in charged
@@ -421,12 +384,73 @@ class Jobs:
         return Looked(postings, [end.id for end in ended], len(rows))
 
 
-def _in_order(ids: list[str], state: State) -> Select[str]:
-    """Those in the state, locked in one order: of two transactions that meet on several rows, one
-    waits, and never each for the other (PostgreSQL finds that out after a second, and ends one)."""
-    query = select(jobs.c.id).where(jobs.c.id.in_(ids), jobs.c.state == state.value)
+def _row(each: Submission) -> dict[str, Any]:
+    return {
+        "id": each.id, "tenant": each.tenant, "model": each.model, "state": "waiting",
+        "priority": int(each.priority), "max_attempts": each.max_attempts,
+        "request_id": each.request_id, "input": each.input or None, "input_ref": each.input_ref,
+        "input_digest": each.input_digest, "key": each.key or None,
+        "fingerprint": each.fingerprint, "b_ttl_s": each.ttl_s,
+    }  # fmt: skip
+
+
+def _in_order(state: State) -> Select[str]:
+    """Those of `b_ids` in the state, locked in one order: of two transactions that meet on several
+    rows, one waits, and never each for the other (PostgreSQL finds that out after a second, and
+    ends one)."""
+    query = select(jobs.c.id).where(one_of(jobs.c.id, _IDS), jobs.c.state == state.value)
     return query.order_by(jobs.c.id).with_for_update()
 
+
+# -- what is done for every job: made once (see `lean`) ----------------------------------------
+
+_IDS = bindparam("b_ids", type_=Ids)
+_LEASE_END = now() + bindparam("b_lease_s", type_=Double)
+_INSERT = {
+    on_sqlite: kind(jobs)
+    .values(
+        created=now(),
+        due=now() + UNCLAIMED_S,
+        deadline=now() + bindparam("b_ttl_s", type_=Double),
+    )
+    .on_conflict_do_nothing(index_elements=["tenant", "key"])
+    for on_sqlite, kind in ((True, sqlite.insert), (False, postgresql.insert))
+}
+_CLAIM = (
+    update(jobs)
+    .where(jobs.c.id.in_(_in_order(State.WAITING)), jobs.c.state == State.WAITING.value)
+    .where(jobs.c.not_before <= now(), jobs.c.deadline > now())
+    .values(
+        state=State.RUNNING.value,
+        attempt=jobs.c.attempt + 1,
+        worker=bindparam("b_worker"),
+        started=func.coalesce(jobs.c.started, now()),
+        lease_until=_LEASE_END,
+        due=_LEASE_END,
+    )
+    .returning(jobs.c.id, jobs.c.attempt, jobs.c.tries, jobs.c.max_attempts, jobs.c.tenant,
+               (jobs.c.deadline - now()).label("left_s"), jobs.c.input, jobs.c.input_ref)
+)  # fmt: skip
+_RENEW = (
+    update(jobs)
+    .where(jobs.c.id.in_(_in_order(State.RUNNING)), jobs.c.worker == bindparam("b_worker"))
+    .where(jobs.c.state == State.RUNNING.value)
+    .values(lease_until=_LEASE_END, due=_LEASE_END)
+    .returning(jobs.c.id, jobs.c.attempt)
+)
+_AGAIN = (
+    update(jobs)
+    .where(jobs.c.id == bindparam("b_id"))
+    .values(
+        state=State.WAITING.value,
+        lease_until=None,
+        looks=0,
+        tries=jobs.c.tries + bindparam("b_charged", type_=Integer),
+        due=now() + bindparam("b_look_s", type_=Double),
+        not_before=now() + bindparam("b_wait_s", type_=Double),
+    )
+)
+_LOSE = losses.insert()
 
 _no_bytes: BindParameter[bytes] = bindparam("no_bytes", b"", LargeBinary)
 _RECORDS = select(
@@ -438,6 +462,12 @@ _RECORDS = select(
 )  # fmt: skip
 _ENDED = select(
     jobs.c.id, jobs.c.tenant, jobs.c.model, jobs.c.attempt, jobs.c.worker, jobs.c.input_ref
+)
+_OWNED = (
+    _ENDED.add_columns(jobs.c.state)
+    .where(one_of(jobs.c.id, _IDS))
+    .order_by(jobs.c.id)
+    .with_for_update()
 )
 _DUE = select(
     jobs.c.id, jobs.c.model, jobs.c.tenant, jobs.c.priority, jobs.c.state, jobs.c.attempt,

@@ -58,9 +58,9 @@ class Connection:
         IncompleteReadError."""
         reader, writer = await self.open()
         lines = [f"{'GET' if body is None else 'POST'} {path} HTTP/1.1", f"Host: {self._host}"]
+        given = {} if body is None else {"content-type": "application/json"}
+        lines += [f"{name}: {value}" for name, value in (given | (headers or {})).items()]
         if body is not None:
-            given = {"content-type": "application/json"} | (headers or {})
-            lines += [f"{name}: {value}" for name, value in given.items()]
             lines.append(f"Content-Length: {len(body)}")
         try:
             writer.write("\r\n".join([*lines, "", ""]).encode() + (body or b""))
