@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 RUN_VENV := .venv-run
+MLFLOW_VENV := .venv-mlflow
 
 .DEFAULT_GOAL := help
 .PHONY: help run test check fix faults bench docs clean lock
@@ -23,12 +24,18 @@ $(RUN_VENV)/.stamp: requirements/run.lock pyproject.toml
 	$(RUN_VENV)/bin/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
 
+# A server that tests talk to: of its own, because its 850 MB want older libraries than we do.
+$(MLFLOW_VENV)/.stamp: requirements/mlflow.lock
+	$(PYTHON) -m venv $(MLFLOW_VENV)
+	$(MLFLOW_VENV)/bin/pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements/mlflow.lock
+	@touch $@
+
 run: $(RUN_VENV)/.stamp  ## Fetch the eKYC models, start the house, call it on real images
 	@dev/need npm
 	$(RUN_VENV)/bin/python examples/ekyc/run.py
 
-test: $(VENV)/.stamp check  ## All checks and all tests: unit, conformance, journeys, examples
-	@dev/need npm chromium postgres rabbitmq-server redis-server faketime strace
+test: $(VENV)/.stamp $(MLFLOW_VENV)/.stamp check  ## All checks and all tests: unit, conformance, journeys, examples
+	@dev/need npm chromium postgres rabbitmq-server redis-server faketime strace systemd-analyze
 	$(BIN)/python examples/ekyc/fetch.py
 	$(BIN)/pytest tests/conformance tests/bad_input tests/journeys tests/examples tests/faults
 
@@ -68,6 +75,7 @@ lock: $(VENV)/.stamp  ## Resolve the lock files again
 		requirements/build.in examples/ekyc/requirements.in
 	$(LOCK) -o requirements/dev.lock pyproject.toml --all-extras requirements/build.in \
 		requirements/dev.in examples/ekyc/requirements.in
+	$(LOCK) -o requirements/mlflow.lock requirements/mlflow.in
 
 clean:  ## Remove what was built
-	rm -rf $(VENV) $(RUN_VENV) .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) $(RUN_VENV) $(MLFLOW_VENV) .mypy_cache .ruff_cache .pytest_cache

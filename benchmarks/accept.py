@@ -5,7 +5,8 @@
 
 A round: a closed loop finds what the house sustains (jobs a second, accepted and run to their end),
 then an open loop at half of it takes the latency of each accept, counted from when it was due. The
-jobs are run meanwhile, as in any house. Beside it, in the same round: the time of one 8 KB write with fdatasync on the same disk.
+jobs are run meanwhile, as in any house. Beside it, in the same round: the time of one 8 KB write
+with fdatasync on the same disk.
 """
 
 import argparse

@@ -54,10 +54,19 @@ class Announcement(msgspec.Struct, tag="worker"):
 
 
 class Outstanding(msgspec.Struct, tag="gateway"):
-    """How many calls a gateway waits for, by model."""
+    """What a gateway waits for, and what came to it; at least once a second. By model."""
 
     gateway: str
     calls: dict[str, int]
+    #: Since it started, never lowered: calls and stored jobs that a model was wanted for, also what
+    #: was refused for want of capacity. A gateway that starts again has another name.
+    arrived: dict[str, int] = {}
+    #: Age of the oldest open call.
+    oldest_s: dict[str, float] = {}
+    #: The longest that a reply, of whatever model, was under way since this was last said.
+    reply_lag_s: float = 0.0
+    up_s: float = 0.0
+    leaving: bool = False
 
 
 class Settled(msgspec.Struct, tag="settled"):

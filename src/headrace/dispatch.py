@@ -14,15 +14,14 @@ exactly once, unless the caller cancels first; outcomes nobody waits for are cou
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import itertools
 import time
 import uuid
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import Any
 
 from headrace.announce import to_workers_of
+from headrace.background import Background
 from headrace.broker.port import Broker
 from headrace.errors import DeadlineExceeded, Refusal, Unavailable
 from headrace.jobs import (
@@ -73,22 +72,22 @@ class Dispatch:
         self.address = address or uuid.uuid4().hex
         self.waiting: dict[int, Waiting] = {}
         self.by_model: dict[str, int] = {}
+        self.arrived: dict[str, int] = {}  # jobs started so far, by model
         self.unknown = 0  # outcomes that nobody waited for
         self.lag_s = 0.0  # of the last reply message
         self.last_reply_size = 0
+        self.longest_lag_s = 0.0  # of all reply messages since somebody set it to 0
         self._ids = itertools.count(1)
         self._earliest = float("inf")
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._background = Background(_let_lie)
 
     async def open(self) -> None:
         await self._broker.listen(self.address, self._on_reply)
         self._broker.on_restored(self._publish_again)
-        self._spawn(self._watch_deadlines())
+        self._background.spawn(self._watch_deadlines())
 
     async def close(self) -> None:
-        for task in list(self._tasks):
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._background.close()
         for waiting in self.waiting.values():
             await self._objects.delete(waiting.ref) if waiting.ref else None
 
@@ -108,11 +107,12 @@ class Dispatch:
         now = time.time()
         waiting = self.waiting[number] = Waiting(model, deadline, now, on_outcome)
         self.by_model[model] = self.by_model.get(model, 0) + 1
+        self.arrived[model] = self.arrived.get(model, 0) + 1
         self._earliest = min(self._earliest, deadline)
         if len(body) > self._inline_limit:
             waiting.ref = f"{self.address}-{number}"
             job = Job(number, self.address, request_id, deadline, now, form, b"", waiting.ref)
-            self._spawn(self._put_and_publish(number, waiting, job, body))
+            self._background.spawn(self._put_and_publish(number, waiting, job, body))
         else:
             job = Job(number, self.address, request_id, deadline, now, form, body)
             waiting.job = job
@@ -164,7 +164,7 @@ class Dispatch:
     def _forget(self, waiting: Waiting) -> None:
         self.by_model[waiting.model] -= 1
         if waiting.ref and waiting.job:
-            self._spawn(self._objects.delete(waiting.ref))
+            self._background.spawn(self._objects.delete(waiting.ref))
 
     def _finish(self, number: int, outcome: Outcome | Refusal, returned: Returned | None) -> None:
         waiting = self.waiting.pop(number, None)
@@ -177,9 +177,10 @@ class Dispatch:
     def _on_reply(self, data: bytes) -> None:
         returned = read_returned(data)
         if returned.ref:
-            self._spawn(self._fetch_reply(returned))
+            self._background.spawn(self._fetch_reply(returned))
             return
         self.lag_s = time.time() - returned.sent
+        self.longest_lag_s = max(self.longest_lag_s, self.lag_s)
         self.last_reply_size = len(returned.outcomes)
         for outcome in returned.outcomes:
             self._finish(outcome.id, outcome, returned)
@@ -218,20 +219,16 @@ class Dispatch:
         """Age of the oldest waiting job, by model."""
         ages: dict[str, float] = {}
         now = time.time()
-        for waiting in self.waiting.values():
+        models = sum(calls > 0 for calls in self.by_model.values())
+        for waiting in self.waiting.values():  # the oldest of all first
             ages.setdefault(waiting.model, now - waiting.published)
+            if len(ages) == models:
+                break
         return ages
 
-    def _spawn(self, work: Any) -> None:
-        task = asyncio.ensure_future(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._done)
 
-    def _done(self, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
-        if not task.cancelled():
-            with contextlib.suppress(Exception):
-                task.result()
+def _let_lie(error: BaseException) -> None:
+    """An object that cannot be removed now is swept with what is abandoned."""
 
 
 def post_stored(

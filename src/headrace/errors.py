@@ -2,6 +2,8 @@
 
     Refusal                     a polite no: status, code, and whether a retry helps
     ├── BadRequest              400  the bytes cannot be read
+    ├── Unauthorized            401  nobody knows who asks
+    ├── Forbidden               403  known, and may not
     ├── NotFound                404  no such path, model or version
     ├── MethodNotAllowed        405
     ├── NotAcceptable           406
@@ -79,6 +81,22 @@ class BadRequest(Refusal):
     status = 400
     title = "Bad request"
     default_code = "bad-request"
+
+
+class Unauthorized(Refusal):
+    """Nobody knows who asks."""
+
+    status = 401
+    title = "Unauthorized"
+    default_code = "token-unknown"
+
+
+class Forbidden(Refusal):
+    """It is known who asks, and they may not."""
+
+    status = 403
+    title = "Forbidden"
+    default_code = "forbidden"
 
 
 class NotFound(Refusal):
@@ -193,7 +211,8 @@ class DeadlineExceeded(Refusal):
 TITLES: dict[int, str] = {
     kind.status: kind.title
     for kind in (
-        BadRequest, NotFound, MethodNotAllowed, NotAcceptable, RequestTimeout, Conflict,
+        BadRequest, Unauthorized, Forbidden, NotFound, MethodNotAllowed, NotAcceptable,
+        RequestTimeout, Conflict,
         LengthRequired, PayloadTooLarge, UriTooLong, UnsupportedMediaType, Invalid, HeadersTooLarge,
         ModelFailed, MethodUnknown, Unavailable, DeadlineExceeded,
     )

@@ -15,6 +15,7 @@ NAMES = (
     "worker.taken", "worker.claimed", "worker.executing", "worker.replied", "worker.finishing",
     "worker.finished", "child.executing", "gateway.submitting", "gateway.submitted",
     "gateway.published", "clerk.looked", "clerk.published",
+    "pipeline.stepped",
 )  # fmt: skip
 _SIGNALS = {"kill": signal.SIGKILL, "stop": signal.SIGSTOP}
 

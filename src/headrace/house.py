@@ -1,7 +1,9 @@
 """The whole house on one machine: `headrace up`.
 
-broker (nats-server) <- gateways, clerk, workers <- model processes
+broker (nats-server) <- gateways, clerk, autoscale, workers <- model processes
 all children of this process: restarted when they die, stopped in order, nothing left behind
+
+It is also the orchestrator of its workers: `local://`, on a socket in its temporary folder.
 """
 
 from __future__ import annotations
@@ -20,10 +22,13 @@ import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from urllib.parse import quote
 
 import structlog
 
 from headrace.lifecycle import die_with_parent, end
+from headrace.orchestrator.crew import MOST, Crew
+from headrace.orchestrator.door import Door
 from headrace.settings import Settings, SettingsError
 
 log = structlog.get_logger("headrace.house")
@@ -78,8 +83,12 @@ class House:
         self._folder = ""  # made by `open`
         self.broker: Role | None = None
         self.gateways: list[Role] = []
-        self.workers: list[Role] = []
         self.clerks: list[Role] = []
+        self.autoscalers: list[Role] = []
+        self.crew = Crew(settings.models, self._worker, GRACE_S)
+        self.environment: dict[str, str] = {}
+        self._door: Door | None = None
+        self._opening: asyncio.Task[None] | None = None
         self._watching: asyncio.Task[None] | None = None
         self._stopping = False
 
@@ -90,11 +99,41 @@ class House:
             port = free_port()
             self.broker = Role("broker", nats_command(port, self._folder), NATS_ENVIRONMENT)
             environment["HEADRACE_BROKER__URL"] = f"nats://127.0.0.1:{port}"
+        if not self.settings.orchestrator.url:
+            environment |= self._orchestrator()
         return environment
 
-    def open(self) -> None:
-        """Starts everything; does not wait for readiness. Raises SettingsError where an address is
-        taken or the broker's server is not installed."""
+    def _orchestrator(self) -> dict[str, str]:
+        """Opens our door. Without it all else still works."""
+        door, path = Door(self.crew), f"{self._folder}/scale"
+        try:
+            door.bind(path)
+        except OSError as error:  # a path beyond 107 bytes, most likely
+            log.warning("workers cannot be scaled", socket=path, reason=str(error))
+            return {}
+        self._door = door
+        return {"HEADRACE_ORCHESTRATOR__URL": f"local://{quote(path)}"}
+
+    def _role(self, name: str, role: str, *more: str) -> Role:
+        command = [sys.executable, "-m", "headrace.roles", role, self._path, *more]
+        return Role(name, command, self.environment)
+
+    def _made(self, role: str, count: int) -> list[Role]:
+        return [self._role(f"{role}-{number}", role) for number in range(count)]
+
+    def _worker(self, model: str, number: int) -> Role:
+        return self._role(f"worker-{model}-{number}", "worker", model)
+
+    @property
+    def workers(self) -> list[Role]:
+        return self.crew.members
+
+    def scale(self, model: str, count: int, reason: str = "") -> None:
+        """Starts workers of a model, or tells the newest to finish and go. Raises a Refusal."""
+        self.crew.scale(model, count, reason)
+
+    def _check(self) -> None:
+        """Raises SettingsError."""
         for key, url in (
             ("broker.url", self.settings.broker.url),
             ("objects.transit", self.settings.objects.transit),
@@ -102,61 +141,73 @@ class House:
         ):
             if url.startswith("memory:"):
                 raise SettingsError(f"{key} = {url!r}: its roles are processes and would not meet")
+        for model in self.settings.models:
+            if (count := first_count(self.settings, model)) > MOST:
+                raise SettingsError(f"models.{model}: {count} workers: expected at most {MOST}")
         gateway = self.settings.gateway
         check_free("gateway.listen", gateway.listen)
         if gateway.grpc:
             check_free("gateway.grpc", gateway.grpc)
+
+    def open(self) -> None:
+        """Starts everything; does not wait for readiness. Raises SettingsError where an address is
+        taken or the broker's server is not installed."""
+        self._check()
         name = self.settings.house.name
         sweep(name)
         # With our pid: whoever opens a house of this name later sees whether we still live.
         self._folder = tempfile.mkdtemp(prefix=f"headrace-{name}-{os.getpid()}-")
         try:
-            environment = self._environment()
+            self.environment = self._environment()
         except SettingsError:
             self._remove_folders()
             raise
-        self.environment = environment
-        python = [sys.executable, "-m", "headrace.roles"]
-        for number in range(self.settings.gateway.count):
-            command = [*python, "gateway", self._path]
-            self.gateways.append(Role(f"gateway-{number}", command, environment))
-        for name, model in self.settings.models.items():
-            for number in range(model.workers):
-                command = [*python, "worker", self._path, name]
-                self.workers.append(Role(f"worker-{name}-{number}", command, environment))
-        for number in range(self.settings.clerk.count):
-            command = [*python, "clerk", self._path]
-            self.clerks.append(Role(f"clerk-{number}", command, environment))
-        for role in self.roles():
+        self.gateways = self._made("gateway", self.settings.gateway.count)
+        self.clerks = self._made("clerk", self.settings.clerk.count)
+        scaled = self.settings.autoscale.mode != "off"
+        self.autoscalers = self._made("autoscale", self.settings.autoscale.count if scaled else 0)
+        if self.broker:
+            self.broker.start()
+        for model in self.settings.models:
+            self.crew.scale(model, first_count(self.settings, model), "the house opens")
+        for role in (*self.gateways, *self.clerks, *self.autoscalers):
             role.start()
+        if self._door:
+            self._opening = asyncio.create_task(self._door.open())
         self._watching = asyncio.create_task(self._watch())
 
     def roles(self) -> list[Role]:
+        """Those that are to run; not the workers that were told to go."""
         return [
             *([self.broker] if self.broker else []),
             *self.workers,
             *self.gateways,
             *self.clerks,
+            *self.autoscalers,
         ]
 
     async def _watch(self) -> None:
         """Starts again whoever died."""
         restarts: set[asyncio.Task[None]] = set()
-        waiting: set[str] = set()
+        waiting: set[Role] = set()
 
         async def restart(role: Role) -> None:
             await asyncio.sleep(role.restart_wait_s())
-            if not self._stopping:
-                role.start()
-            waiting.discard(role.name)
+            try:
+                # Meanwhile it may have been told to go.
+                if not self._stopping and role in self.roles():
+                    role.start()
+            except OSError:
+                log.exception("not started", role=role.name)
+            waiting.discard(role)
 
         while True:
             await asyncio.sleep(0.05)
             for role in self.roles():
-                if not role.alive and role.name not in waiting and not self._stopping:
+                if not role.alive and role not in waiting and not self._stopping:
                     status = role.process.returncode if role.process else None
                     log.warning("role ended", role=role.name, status=status)
-                    waiting.add(role.name)
+                    waiting.add(role)
                     task = asyncio.create_task(restart(role))
                     restarts.add(task)
                     task.add_done_callback(restarts.discard)
@@ -166,7 +217,8 @@ class House:
         told: Callable[[str], None] = lambda _: None,
         hurry: Callable[[], bool] = lambda: False,
     ) -> None:
-        """Gateways first: they answer what is open, for which they need workers and broker.
+        """Who changes counts first. Then gateways: they answer what is open, for which they need
+        workers and broker.
 
         `told` hears the name of each role as it is stopped; `hurry` ends the waiting for them."""
         self._stopping = True
@@ -174,21 +226,36 @@ class House:
             self._watching.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._watching
-        for roles in (
-            self.gateways,
-            self.workers,
-            self.clerks,
-            [self.broker] if self.broker else [],
-        ):
+
+        async def stop(roles: list[Role]) -> None:
             for role in roles:
                 told(role.name)
             await asyncio.gather(*(end(r.process, GRACE_S, hurry) for r in roles if r.process))
+
+        await stop(self.autoscalers)
+        if self._door and self._opening:
+            await self._opening
+            await self._door.close()
+        await stop(self.gateways)
+        for role in (*self.workers, *self.crew.leaving):
+            told(role.name)
+        await self.crew.close(hurry)
+        await stop(self.clerks)
+        await stop([self.broker] if self.broker else [])
         self._remove_folders()
 
     def _remove_folders(self) -> None:
         if self._folder:  # else it was never opened, and "" would be the working directory
             for folder in (Path(self._folder), _memory_folder(self._folder)):
                 shutil.rmtree(folder, ignore_errors=True)
+
+
+def first_count(settings: Settings, model: str) -> int:
+    """Workers of a model when the house opens: what was scaled before is forgotten."""
+    ours = settings.models[model]
+    if settings.autoscale.mode != "act" or ours.scale is None:
+        return ours.workers
+    return min(max(ours.workers, ours.scale.least), ours.scale.most)
 
 
 def sweep(name: str) -> None:

@@ -10,6 +10,8 @@ single saving on the path (docs/decisions/0003). Answers leave in the order of t
 from __future__ import annotations
 
 import asyncio
+import socket
+import struct
 from collections import deque
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -51,7 +53,8 @@ MAX_OVERHEAD = 2  # bytes on the wire for one of the body, beyond MAX_HEAD: 5-by
 FOLD_PARTS = 256  # so many pieces of a body become one buffer: a small `bytes` costs 33 more
 
 REASONS = {
-    200: b"OK", 202: b"Accepted", 204: b"No Content", 400: b"Bad Request", 404: b"Not Found",
+    200: b"OK", 202: b"Accepted", 204: b"No Content", 400: b"Bad Request",
+    401: b"Unauthorized", 403: b"Forbidden", 404: b"Not Found",
     405: b"Method Not Allowed", 406: b"Not Acceptable", 408: b"Request Timeout", 409: b"Conflict",
     411: b"Length Required", 413: b"Payload Too Large", 414: b"URI Too Long",
     415: b"Unsupported Media Type", 422: b"Unprocessable Content",
@@ -82,6 +85,7 @@ _OF_ONE_TIME = frozenset(
     }
 )
 _OF_AN_UPGRADE = (b"connection", b"upgrade", b"http2-settings")
+_PEER = struct.Struct("iII")  # struct ucred: process, user, group
 #: headers that a request may not have twice, because two readers may choose differently
 _ONCE = frozenset({b"content-length", b"host", b"content-type", b"transfer-encoding"})
 
@@ -125,6 +129,10 @@ class Request:
     def end(self) -> None:
         """The last piece was written."""
         self._connection.end(self)
+
+    def user_id(self) -> int | None:
+        """On a Unix socket: of whom, on this machine, the kernel says that he opened it."""
+        return self._connection.user_id()
 
 
 class KnownHead(NamedTuple):
@@ -185,6 +193,12 @@ class HttpServer:
         )
         self._sweeper = asyncio.create_task(self._sweep())
         return int(self._server.sockets[0].getsockname()[1])
+
+    async def open_unix(self, bound: socket.socket) -> None:
+        """On a Unix socket that is bound, and ours from now on."""
+        loop = asyncio.get_running_loop()
+        self._server = await loop.create_unix_server(lambda: Connection(self, loop), sock=bound)
+        self._sweeper = asyncio.create_task(self._sweep())
 
     async def drain(self, grace_s: float) -> None:
         """No new connections; open requests are answered, then their connections closed."""
@@ -278,6 +292,15 @@ class Connection(asyncio.Protocol):
 
     def eof_received(self) -> bool:
         return False
+
+    def user_id(self) -> int | None:
+        ours = self.transport.get_extra_info("socket") if self.transport else None
+        if ours is None or ours.family != socket.AF_UNIX:
+            return None
+        _, user_id, _ = _PEER.unpack(
+            ours.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEER.size)
+        )
+        return int(user_id)
 
     def close_if_idle(self) -> None:
         if not self._open:
@@ -624,11 +647,6 @@ def _merged(pairs: list[tuple[bytes, bytes]]) -> dict[bytes, bytes]:
             raise BadRequest("a header that must be unique is not", code="bad-request-framing")
         headers[name] = headers[name] + b", " + value if name in headers else value
     return headers
-
-
-def header_text(request: Request, name: bytes) -> str:
-    """A header's value as text, "" where it is missing."""
-    return request.headers.get(name, b"").decode("latin-1")
 
 
 def answer_text(request: Request, status: int, body: bytes, content_type: str, **more: Any) -> None:

@@ -34,6 +34,8 @@ class Node(_Written, frozen=True, kw_only=True):
     service_cv2: Annotated[float, Meta(ge=0)] = 0.0
     #: T_node: the load-tested throughput inside the target, calls a second; none: k / S.
     per_second: Positive | None = None
+    #: L: start-up time, from asking for it to its first answer, until some were measured.
+    start_s: Positive = 60.0
 
     @property
     def throughput(self) -> float:

@@ -20,7 +20,7 @@ from __future__ import annotations
 import secrets
 import time
 from enum import IntEnum, StrEnum
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import msgspec
 
@@ -52,6 +52,9 @@ MOVES: dict[State, frozenset[State]] = {
 
 #: A job in one of these has no lease and no further run ahead; `dead` alone can be replayed.
 TERMINAL = frozenset(State) - {State.WAITING, State.RUNNING}
+
+#: What a webhook may be told of; "*" is all of it.
+EVENTS = frozenset(f"job.{state}" for state in TERMINAL) | {"*"}
 
 
 class Priority(IntEnum):
@@ -206,14 +209,6 @@ problem_bytes = msgspec.msgpack.Encoder().encode
 read_problem = msgspec.msgpack.Decoder(Problem).decode
 
 
-def bulk_queue(model: str) -> str:
-    """The queue of a model's bulk jobs: pulled only while nothing interactive waits."""
-    return f"{model}+bulk"
-
-
-def as_plain(record: Record) -> dict[str, Any]:
-    """For people and for logs: without result and input."""
-    plain: dict[str, Any] = msgspec.to_builtins(record, builtin_types=(bytes,))
-    for hidden in ("result", "result_ref", "fingerprint"):
-        del plain[hidden]
-    return plain
+def queue_name(model: str, priority: Priority) -> str:
+    """On the broker. The queue of bulk jobs is pulled only while nothing interactive waits."""
+    return f"{model}+bulk" if priority is Priority.BULK else model

@@ -33,6 +33,18 @@ CACHES = {
     "redis": Adapter("headrace.cache.redis:RedisCache", "'headrace[redis]'"),
     "rediss": Adapter("headrace.cache.redis:RedisCache", "'headrace[redis]'"),
 }
+ORCHESTRATORS = {
+    "local": Adapter("headrace.orchestrator.local:LocalOrchestrator"),
+    "nomad": Adapter("headrace.orchestrator.nomad:NomadOrchestrator"),
+    "nomads": Adapter("headrace.orchestrator.nomad:NomadOrchestrator"),
+    "kubernetes": Adapter("headrace.orchestrator.kubernetes:KubernetesOrchestrator"),
+    "keda": Adapter("headrace.orchestrator.keda:KedaOrchestrator", "'headrace[grpc]'"),
+}
+REGISTRIES = {
+    "file": Adapter("headrace.registry.file:FileRegistry"),
+    "mlflow": Adapter("headrace.registry.mlflow:MlflowRegistry"),
+    "mlflows": Adapter("headrace.registry.mlflow:MlflowRegistry"),
+}
 
 
 class UnknownScheme(ValueError):

@@ -27,6 +27,7 @@ _ADDRESS = r"[^:\s]+:(\d{1,4}|[1-5]\d{4}|6[0-4]\d{3}|65[0-4]\d{2}|655[0-2]\d|655
 Address = Annotated[str, Meta(pattern=f"^{_ADDRESS}$")]
 AddressOrNone = Annotated[str, Meta(pattern=f"^({_ADDRESS})?$")]
 Name = Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")]
+PersonName = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._@-]{0,62}$")]
 Positive = Annotated[int, Meta(ge=1)]
 Seconds = Annotated[float, Meta(gt=0)]
 
@@ -203,7 +204,25 @@ class ControlSettings(_Section, frozen=True):
     #: Where the control API is served to the people named below; "": on a socket in `house.state`
     #: alone, which only this user of the machine can open.
     listen: AddressOrNone = ""
-    people: dict[str, Person] = {}
+    people: dict[PersonName, Person] = {}
+
+
+class RegistrySettings(_Section, frozen=True):
+    #: file:///folder, mlflow://host:port or mlflows://host (TLS); "": a folder in `house.state`.
+    url: str = ""
+    #: A file whose one line is MLflow's bearer token, or user:password; "": none.
+    token_file: str = ""
+    #: One answer may take this long.
+    timeout_s: Seconds = 10.0
+    #: Domains of ONNX operators that are allowed beside ONNX's own.
+    domains: tuple[str, ...] = ()
+    #: SHA-256 of a Python file in a version -> who has read it, and when.
+    trusted: dict[Annotated[str, Meta(pattern="^[0-9a-f]{64}$")], str] = {}
+    #: All files of a version together.
+    max_bytes: Positive = 8_589_934_592
+    #: A file of the secrets that the registry's webhooks are signed with, one a line: two while one
+    #: is being rotated; "": none are taken.
+    webhook_secrets: str = ""
 
 
 class NotifySettings(_Section, frozen=True):
@@ -213,7 +232,8 @@ class NotifySettings(_Section, frozen=True):
     webhook: str = ""
     #: The file of the secret that the JSON is signed with (Standard Webhooks); "": not signed.
     secret_file: str = ""
-    #: Messages an hour; what is above is counted in the next one. Alarms come before decisions.
+    #: Messages of one process an hour; what is above is counted in the next one. Alarms come
+    #: before decisions.
     most_per_hour: Positive = 30
 
 
@@ -267,6 +287,7 @@ class Settings(_Section, frozen=True):
     autoscale: AutoscaleSettings = AutoscaleSettings()
     control: ControlSettings = ControlSettings()
     notify: NotifySettings = NotifySettings()
+    registry: RegistrySettings = RegistrySettings()
     telemetry: TelemetrySettings = TelemetrySettings()
     models: dict[Name, ModelSettings] = {}
     #: Set by `load`: the folder of the settings file.
@@ -393,6 +414,7 @@ def _known_keys(key: str) -> str:
         "jobs": JobsSettings, "webhooks": WebhooksSettings, "clerk": ClerkSettings,
         "telemetry": TelemetrySettings, "orchestrator": OrchestratorSettings,
         "autoscale": AutoscaleSettings, "control": ControlSettings, "notify": NotifySettings,
+        "registry": RegistrySettings,
     }  # fmt: skip
     kind = kinds.get(key, ModelSettings)
     names = [field.encode_name for field in msgspec.structs.fields(kind)]

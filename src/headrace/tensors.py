@@ -181,15 +181,6 @@ class _Packing:
         return pack(self._dtype, got, self._elements(level))
 
 
-def check_shape(got: Sequence[int], wanted: Sequence[int], pointer: str) -> None:
-    """Raises Invalid unless every dimension agrees (-1 agrees with any)."""
-    if len(got) != len(wanted) or any(w not in (-1, g) for g, w in zip(got, wanted, strict=True)):
-        detail = f"expected shape {list(wanted)}, got {list(got)}"
-        raise Invalid(
-            detail, code="tensor-invalid", errors=[FieldError(pointer, "tensor-invalid", detail)]
-        )
-
-
 def size(dtype: Dtype, shape: Sequence[int]) -> int:
     """Bytes of data that a tensor of this shape has."""
     return dtype.itemsize * prod(shape)

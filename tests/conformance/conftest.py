@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from headrace.testing.services import Nats, Postgres, RabbitMQ, Redis, SeaweedFS
+from headrace.testing.services.mlflow import Mlflow
 
 
 @pytest.fixture(scope="session")
@@ -43,4 +44,11 @@ def redis() -> Iterator[Redis]:
 @pytest.fixture(scope="session")
 def seaweedfs() -> Iterator[SeaweedFS]:
     with SeaweedFS() as service:
+        yield service
+
+
+@pytest.fixture(scope="session")
+def mlflow() -> Iterator[Mlflow]:
+    """Takes a quarter of a minute to start: tests share it, and use names of their own."""
+    with Mlflow() as service:
         yield service

@@ -9,6 +9,7 @@ from headrace.clerk.decide import decide
 from headrace.errors import Problem
 from headrace.objects.memory import MemoryObjects
 from headrace.objects.port import ObjectsDown
+from headrace.objects.whole import Whole
 from headrace.records import Ending, Priority, State, Submission, new_id
 from headrace.store.bodies import Bodies
 from headrace.store.ends import Ends, Keep
@@ -37,11 +38,12 @@ class Objects(MemoryObjects):
 
 def store_on(url, keep=KEEP, **more):
     database = Database(url, **more)
+    objects = Objects(f"memory://{new_id()}")
     store = Store(
         database,
         Jobs(database, Ends(lambda tenant, model: keep, 3600.0)),
-        Bodies(Objects(f"memory://{new_id()}"), 64),
-        None,
+        Bodies(objects, 64),
+        Whole(objects),
     )
     store.url = url
     return store

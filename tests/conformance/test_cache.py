@@ -312,8 +312,7 @@ class Gateway:
 
 
 async def settled(gateway: Gateway) -> None:
-    while gateway.reuse._tasks:
-        await asyncio.sleep(0.001)
+    await gateway.reuse._background.idle(5.0)
 
 
 async def test_gateways_meet_in_the_cache(own: Redis) -> None:

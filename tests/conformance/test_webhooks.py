@@ -175,8 +175,7 @@ async def test_a_webhook_is_its_tenants_alone(database):
     assert await hooks.all("other") == []
     for nothing in (
         hooks.get("other", hook.id), hooks.rotate("other", hook.id), hooks.test("other", hook.id),
-        hooks.disable("other", hook.id, ""), hooks.delete("other", hook.id),
-        hooks.deliveries("other", hook.id),
+        hooks.delete("other", hook.id), hooks.deliveries("other", hook.id),
     ):  # fmt: skip
         assert not await nothing
     assert await hooks.all("acme") == [hook]

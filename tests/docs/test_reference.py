@@ -69,7 +69,13 @@ def test_the_environment_names_are_read() -> None:
 
 
 @pytest.mark.parametrize(
-    ("setting", "table"), [("broker.url", schemes.BROKERS), ("objects.url", schemes.OBJECTS)]
+    ("setting", "table"),
+    [
+        ("broker.url", schemes.BROKERS),
+        ("objects.url", schemes.OBJECTS),
+        ("orchestrator.url", schemes.ORCHESTRATORS),
+        ("registry.url", schemes.REGISTRIES),
+    ],
 )
 def test_schemes_are_documented(setting: str, table: dict[str, schemes.Adapter]) -> None:
     documented = [

@@ -93,8 +93,13 @@ def folder_of(page: Path, made: Path) -> Path:
         return ROOT
     shown = blocks(page)
     (made / "models.py").write_text(next(b.text for b in shown if is_model(b)))
-    (made / "headrace.toml").write_text(next(b.text for b in shown if b.language == "toml"))
+    (made / "headrace.toml").write_text(settings_of(page))
     return made
+
+
+def settings_of(page: Path) -> str:
+    """One file: what is shown further down is added to it."""
+    return "\n".join(block.text for block in blocks(page) if block.language == "toml")
 
 
 def start(page: Path, folder: Path, log: Path) -> House:
@@ -163,10 +168,10 @@ def test_a_model_serves_its_golden_call(block: Block, monkeypatch: pytest.Monkey
     assert len(kinds) == 1
 
 
-@pytest.mark.parametrize("block", of("toml"), ids=str)
-def test_settings_are_read(block: Block, tmp_path: Path) -> None:
+@pytest.mark.parametrize("page", sorted({b.path for b in of("toml")}), ids=str)
+def test_settings_are_read(page: Path, tmp_path: Path) -> None:
     path = tmp_path / "headrace.toml"
-    path.write_text(block.text)
+    path.write_text(settings_of(page))
     assert settings.load(path, environment={})
 
 

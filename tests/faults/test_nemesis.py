@@ -93,7 +93,9 @@ async def test_a_drain_is_proven(sleepers: Sleepers) -> None:
 
 async def test_one_that_does_not_leave_makes_it_void(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(nemesis, "LEFT_S", 0.05)
-    deaf = subprocess.Popen(["sh", "-c", "trap '' TERM; echo; sleep 60"], stdout=subprocess.PIPE)
+    deaf = subprocess.Popen(
+        ["sh", "-c", "trap '' TERM; echo; exec sleep 60"], stdout=subprocess.PIPE
+    )
     assert deaf.stdout
     deaf.stdout.readline()
     with pytest.raises(Void, match="after SIGTERM"):

@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 from headrace.house import free_port
-from headrace.testing.house import RolesApart, TestHouse
+from headrace.testing.house import RolesApart, TestHouse, patience
 from headrace.testing.load import Connection, Load, post
 from headrace.testing.services import Redis
 
@@ -72,7 +72,7 @@ async def test_fifty_calls_of_the_same_run_once(tmp_path: Path) -> None:
 
         hit = await house.call("square", 7)
         assert (hit.json["result"], hit.json["reuse"]) == (50, "hit")
-        assert hit.json["timings"]["total_ms"] < 50
+        assert hit.json["timings"]["total_ms"] < 50 * patience()
         assert "reuse" not in (await house.call("square", 7, cache_control="no-cache")).json
         assert runs(tmp_path, 7) == 2
         assert "reuse" not in (await house.call("square", 8, cache_control="no-store")).json

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from headrace.testing.house import RolesApart, TestHouse
+from headrace.testing.house import RolesApart, TestHouse, patience
 from headrace.testing.load import Load
 
 MODELS = """
@@ -91,7 +91,7 @@ async def test_killed_at_each_stage(stage: str, tmp_path: Path) -> None:
             assert await house.total("headrace_worker_redeliveries_total") > 0
         if stage == "worker.replied":  # answered, then run and answered once more
             assert await house.total("headrace_replies_unknown_total") > 0
-        assert max(load.ledger.took_s) < 5.0, max(load.ledger.took_s)
+        assert max(load.ledger.took_s) < 5.0 * patience(), max(load.ledger.took_s)
 
 
 async def test_a_killed_workers_job_is_answered_within_5_s(tmp_path: Path) -> None:
@@ -111,4 +111,4 @@ async def test_a_killed_workers_job_is_answered_within_5_s(tmp_path: Path) -> No
             assert (answer.status, answer.json["result"]) == (200, number * number + 1)
             heir.send_signal(signal.SIGTERM)
             assert await asyncio.to_thread(heir.wait, 10) == 0
-        assert max(took_s) <= 5.0, took_s
+        assert max(took_s) <= 5.0 * patience(), took_s

@@ -6,7 +6,7 @@ import asyncio
 import itertools
 from pathlib import Path
 
-from headrace.testing.house import TestHouse
+from headrace.testing.house import TestHouse, patience
 from headrace.testing.load import Ledger, Load, quantile
 
 MODELS = """
@@ -76,8 +76,8 @@ async def test_goodput_and_refusals(tmp_path: Path) -> None:
         assert not over.failed and not over.wrong, shown
         assert over.per_second >= 0.8 * peak.per_second, shown
         assert over.no_retry_after == 0
-        assert quantile(over.refused_in_s, 0.5) < 0.05, shown
-        assert quantile(over.refused_in_s, 0.99) < 0.2, shown
+        assert quantile(over.refused_in_s, 0.5) < 0.05 * patience(), shown
+        assert quantile(over.refused_in_s, 0.99) < 0.2 * patience(), shown
         late = over.refused["504 deadline-exceeded"]
         assert set(over.refused) <= {"503 overloaded", "504 deadline-exceeded"}, shown
         assert late <= 0.1 * over.ok, shown

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from headrace.testing.house import TestHouse, until
+from headrace.testing.house import TestHouse, patience, until
 from headrace.testing.load import Load
 
 MODELS = """
@@ -88,7 +88,7 @@ async def test_ctrl_c_twice_hurries(tmp_path: Path) -> None:
         began = time.monotonic()
         house.process.send_signal(signal.SIGINT)
         assert await house.ended(10) == 0
-        assert time.monotonic() - began < 5.0
+        assert time.monotonic() - began < 5.0 * patience()
         house.leaves_nothing()
         with pytest.raises((asyncio.IncompleteReadError, OSError)):
             await call
@@ -102,7 +102,7 @@ async def test_killed_the_roles_end_by_themselves(tmp_path: Path) -> None:
         await house.kill(pid)
         house.process.wait()
         took_s = await until(lambda: not house.commands(), 40.0, "the roles ended")
-        assert took_s < 10.0
+        assert took_s < 10.0 * patience()
         left = house.residue()
         assert left, "nothing to sweep: the test shows nothing"
         await house.start()
@@ -193,8 +193,7 @@ async def test_ready_follows_the_model_process(tmp_path: Path) -> None:
     async with TestHouse(MODELS, SQUARE, tmp_path) as house:
         [model] = house.pids("model")
         await house.kill(model)
-        took_s = await house.ready(2.0, want=False)
-        assert took_s < 1.0
+        await house.ready(1.0 * patience(), want=False)
         view = (await house.health()).json["models"]["square"]
         assert view == {"ready": False, "reason": "the model process ended (SIGKILL)"}
         # Callers are let in meanwhile: it will be back within their deadline.
@@ -303,7 +302,7 @@ async def test_a_wait_is_for_company_and_never_longer_than_asked(tmp_path: Path)
     async with TestHouse(MODELS, toml, tmp_path) as house:
         alone = await house.call("square", 2)
         gathered_ms = alone.json["timings"]["gathered_ms"]
-        assert 395 <= gathered_ms < 600
+        assert 395 <= gathered_ms < 600 * patience()
         before = await batches(house)
 
         async def late(n: int) -> float:
@@ -313,9 +312,9 @@ async def test_a_wait_is_for_company_and_never_longer_than_asked(tmp_path: Path)
         # The wait counts from the first: who comes 90 ms later waits 90 ms less.
         waited = await asyncio.gather(*(late(n) for n in range(4)))
         assert (await batches(house))[0] - before[0] == 1
-        assert max(waited) < 600 and waited[0] > waited[3] + 60
+        assert max(waited) < 600 * patience() and waited[0] > waited[3] + 60
         full = await asyncio.gather(*(house.call("square", n) for n in range(8)))
-        assert max(each.json["timings"]["gathered_ms"] for each in full) < 300
+        assert max(each.json["timings"]["gathered_ms"] for each in full) < 300 * patience()
         assert [each.json["result"] for each in full] == [n * n + 1 for n in range(8)]
 
 

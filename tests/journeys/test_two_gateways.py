@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 from headrace.house import free_port
-from headrace.testing.house import RolesApart
+from headrace.testing.house import RolesApart, patience
 from headrace.testing.load import Load
 
 MODELS = """
@@ -152,7 +152,7 @@ async def test_workers_leave_under_load(tmp_path: Path) -> None:
                 began = time.monotonic()
                 worker.send_signal(signal.SIGTERM)
                 assert await asyncio.to_thread(worker.wait, 10) == 0
-                assert time.monotonic() - began < 3.0
+                assert time.monotonic() - began < 3.0 * patience()
                 draining = house.logged("draining")
                 assert len(draining) == number
                 assert seconds_of(draining[-1]["timestamp"]) - told < 0.1 * patience()
@@ -162,7 +162,7 @@ async def test_workers_leave_under_load(tmp_path: Path) -> None:
         one.ledger.all_right()
         two.ledger.all_right()
         # Given back, not abandoned: nothing waited for the broker's patience (3 s).
-        assert max(one.ledger.took_s + two.ledger.took_s) < 2.5
+        assert max(one.ledger.took_s + two.ledger.took_s) < 2.5 * patience()
         await house.workers_ready("square", 1)
         batches = (tmp_path / "batches.log").read_text()
         assert batches.count("b") == batches.count("e") > 100, "a batch was cut short"
@@ -172,10 +172,3 @@ def seconds_of(timestamp: str) -> float:
     from datetime import datetime
 
     return datetime.fromisoformat(timestamp).timestamp()
-
-
-def patience() -> float:
-    """What runs in 100 ms alone takes longer beside others: by as much as the cores are wanted."""
-    import os
-
-    return max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))

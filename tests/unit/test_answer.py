@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from headrace.errors import FieldError, Problem
-from headrace.gateway.answer import answer_problem, answer_result, problem_json, timings
+from headrace.gateway.answer import answer_result, timings
+from headrace.httpapi.answer import answer_problem, problem_json
 from headrace.jobs import Outcome
 
 

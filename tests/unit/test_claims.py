@@ -22,7 +22,7 @@ class FakeStore:
         self.jobs = self.bodies = self
         self.free, self.asked, self.fails = {}, [], []
         self.renewed, self.lost = [], set()
-        self.gone, self.slow = set(), asyncio.Event()
+        self.gone, self.away, self.slow = set(), set(), asyncio.Event()
         self.slow.set()
 
     async def open(self):
@@ -38,7 +38,9 @@ class FakeStore:
 
     async def fetch(self, tenant, purpose, job, inline, ref):
         if job in self.gone:
-            raise Unavailable("the body is gone", code="artifact-unavailable")
+            raise Unavailable("the body is gone", code="artifact-unavailable", retry_after_s=0)
+        if job in self.away:
+            raise Unavailable("the body cannot be read", code="artifact-unavailable")
         return inline
 
     async def renew(self, owned, worker, lease_s):
@@ -51,13 +53,14 @@ class FakeStore:
 class Bench:
     def __init__(self, lease_s=0.04):
         self.store = FakeStore()
-        self.ready, self.nothing, self.refused = [], [], []
+        self.ready, self.nothing, self.refused, self.later = [], [], [], []
         self.claims = Claims(
             self.store,
             "w",
             lease_s,
             ready=self.ready.append,
             refuse=lambda held, problem: self.refused.append((held, problem.code)),
+            later=lambda held, wait_s: self.later.append((held, wait_s)),
             nothing=self.nothing.append,
         )
 
@@ -107,11 +110,12 @@ async def test_while_the_database_is_away_they_wait(bench, error):
     assert bench.ready == helds + more, "and it goes on"
 
 
-async def test_an_input_that_is_gone_is_refused(bench):
-    bench.store.gone = {"a"}
-    bad, good = bench.hold("a", "b")
+async def test_an_input_that_is_gone_is_refused_one_that_is_away_waits(bench):
+    bench.store.gone, bench.store.away = {"a"}, {"b"}
+    gone, away, good = bench.hold("a", "b", "c")
     await soon()
-    assert bench.refused == [(bad, "artifact-unavailable")] and bench.ready == [good]
+    assert bench.refused == [(gone, "artifact-unavailable")] and bench.ready == [good]
+    assert bench.later == [(away, module.AWAY_S)]
 
 
 @pytest.mark.parametrize("error", [Unavailable("away"), RuntimeError("a bug")])

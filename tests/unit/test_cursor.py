@@ -6,7 +6,7 @@ import hashlib
 import pytest
 
 from headrace.errors import BadRequest
-from headrace.gateway.cursor import read_cursor, write_cursor
+from headrace.httpapi.cursor import read_cursor, write_cursor
 from headrace.records import new_id
 
 

@@ -509,7 +509,9 @@ async def test_who_cannot_prove_itself_gets_nothing(tmp_path, wrong):
 
 CALLERS = {"aiohttp", "ftplib", "http.client", "httpcore", "httpx", "pycurl", "requests", "smtplib",
            "telnetlib", "urllib.request", "urllib3", "websockets"}  # fmt: skip
-MAY = ("client", "cli", "testing", "egress.py")
+#: `egress.py` for addresses that customers give; the others call what the operator's settings name.
+MAY = ("client/", "cli/", "testing/", "egress.py", "orchestrator/", "notify/", "registry/mlflow.py",
+       "pipeline/track_mlflow.py")  # fmt: skip
 
 
 def imports(path):
@@ -526,7 +528,7 @@ def test_no_other_module_opens_outgoing_http():
     found = [
         f"{path.relative_to(root)}: {name}"
         for path in root.rglob("*.py")
-        if path.relative_to(root).parts[0] not in MAY
+        if not str(path.relative_to(root)).startswith(MAY)
         for name in imports(path)
         if any(name == caller or name.startswith(f"{caller}.") for caller in CALLERS)
     ]

@@ -68,6 +68,10 @@ class Bench:
         claim = Claim(name, 7, tries, most, "acme", 60.0, b"", "")
         self.endings.add(SimpleNamespace(name=name, claim=claim), outcome, 1.5)
 
+    def not_run(self, name, wait_s=0.0):
+        claim = Claim(name, 7, 2, 3, "acme", 60.0, b"", "")
+        self.endings.not_run(SimpleNamespace(name=name, claim=claim), wait_s)
+
     def written(self):
         return {ending.id: ending for endings in self.store.finished for ending in endings}
 
@@ -82,30 +86,40 @@ async def bench(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("outcome", "tries", "state", "settled"),
+    ("outcome", "tries", "state"),
     [
-        (b"1", 0, State.SUCCEEDED, True),
-        (INVALID, 0, State.FAILED, True),
-        (FAILED, 0, State.WAITING, True),
-        (FAILED, 1, State.WAITING, True),
-        (FAILED, 2, State.DEAD, True),
-        (FAILED, 9, State.DEAD, True),
-        (POISON, 0, State.DEAD, True),
-        (None, 2, State.WAITING, False),
+        (b"1", 0, State.SUCCEEDED),
+        (INVALID, 0, State.FAILED),
+        (FAILED, 0, State.WAITING),
+        (FAILED, 1, State.WAITING),
+        (FAILED, 2, State.DEAD),
+        (FAILED, 9, State.DEAD),
+        (POISON, 0, State.DEAD),
     ],
 )
-async def test_what_becomes_of_a_job(bench, outcome, tries, state, settled):
+async def test_what_becomes_of_a_job(bench, outcome, tries, state):
     bench.add("a", outcome, tries)
     await bench.endings.flush(1.0)
     ending = bench.written()["a"]
     assert (ending.state, ending.attempt) == (state, 7)
-    assert (bench.settled, bench.given_back) == ((["a"], []) if settled else ([], ["a"]))
+    assert (bench.settled, bench.given_back) == (["a"], [])
     assert bench.told == ([["a"]] if state is not State.WAITING else [])
-    assert ending.charged == (outcome is not None)
+    assert ending.charged
     if outcome is FAILED and state is State.WAITING:
         assert 0.5 * 2**tries <= ending.wait_s <= 2**tries
     else:
         assert ending.wait_s == 0
+
+
+async def test_what_was_not_run_is_held_against_nobody(bench):
+    """At once it goes back to the broker; after a pause the clerk publishes it."""
+    bench.not_run("now")
+    bench.not_run("later", 2.0)
+    await bench.endings.flush(1.0)
+    for name, wait_s in (("now", 0.0), ("later", 2.0)):
+        ending = bench.written()[name]
+        assert (ending.state, ending.charged, ending.wait_s) == (State.WAITING, False, wait_s)
+    assert (bench.settled, bench.given_back, bench.told) == (["later"], ["now"], [])
 
 
 async def test_those_of_a_batch_are_one_transaction(bench):
@@ -164,7 +178,7 @@ async def test_what_is_refused_leaves_nothing_behind(bench):
 
 async def test_what_was_given_back_too_late_is_settled(bench):
     bench.store.refused = {"a"}
-    bench.add("a", None)
+    bench.not_run("a")
     await bench.endings.flush(1.0)
     assert (bench.settled, bench.given_back) == (["a"], [])
 

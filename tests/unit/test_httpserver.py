@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Callable
 import pytest
 
 from headrace.errors import Invalid, NotAcceptable, Refusal
-from headrace.httpserver import HttpServer, Request, answer_text, header_text
+from headrace.httpserver import HttpServer, Request, answer_text
 
 MAX_BODY = 1000
 
@@ -273,8 +273,7 @@ async def test_head_and_small_things(connect, server, handler) -> None:
     assert b"Content-Length: 3\r\n" in head
     (request,) = handler.seen
     assert (request.path, request.query) == (b"/a", b"b=c")
-    assert header_text(request, b"x-a") == "1, 2"
-    assert header_text(request, b"none") == ""
+    assert request.headers[b"x-a"] == b"1, 2"
     client.send(get(b"/later"))
     await asyncio.sleep(0.05)
     answer_text(handler.kept[0], 200, b"hi", "text/plain", x_more="1")

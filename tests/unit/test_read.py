@@ -13,7 +13,8 @@ from PIL import Image as Pillow
 
 import headrace
 from headrace.errors import BadRequest, Invalid, NotAcceptable, PayloadTooLarge, Refusal
-from headrace.gateway.read import check_accept, decompress, read_input
+from headrace.gateway.read import check_accept, read_input
+from headrace.httpapi.body import decompress
 from headrace.schema import Reader
 from headrace.signature import json_schema
 

@@ -137,13 +137,6 @@ def test_annotations_that_are_wrong(dtype: str, shape: tuple[int, ...]) -> None:
         headrace.Tensor(dtype, shape)
 
 
-@pytest.mark.parametrize("got", [(2,), (2, 3, 1), (3, 3), (-1, 3), ()])
-def test_check_shape(got: tuple[int, ...]) -> None:
-    tensors.check_shape((2, 3), (-1, 3), "")
-    with pytest.raises(Invalid):
-        tensors.check_shape(got, (2, 3), "/x")
-
-
 def test_sizes_that_overflow_64_bits() -> None:
     huge = tensors.size(tensors.DTYPES["float64"], (1 << 40, 1 << 40))
     assert huge == 8 << 80

@@ -8,7 +8,10 @@ from typing import Annotated
 
 import msgspec
 from msgspec import Meta
+from msgspec.structs import replace
 
+from headrace.autoscale import profile
+from headrace.autoscale.profile import BadProfile, Profile
 from headrace.policy import Node, Positive, Share, Target
 
 Text = Annotated[str, Meta(min_length=1)]
@@ -32,6 +35,11 @@ class Packing(_Written, frozen=True, kw_only=True):
     p95_s: Positive
     per_second: Positive
     service_cv2: Annotated[float, Meta(ge=0)] = 0.0
+    #: The promise inside which it was measured: of a stricter one it says nothing. None: of any.
+    slo_s: Positive | None = None
+
+    def keeps(self, slo_s: float) -> bool:
+        return self.slo_s is None or self.slo_s <= slo_s
 
     def node(self) -> Node:
         return Node(
@@ -93,19 +101,59 @@ class Demand(_Written, frozen=True, kw_only=True):
 
 class Capacity(_Written, frozen=True, kw_only=True):
     demand: Demand
-    nodes: Annotated[tuple[NodeType, ...], Meta(min_length=1)]
+    nodes: tuple[NodeType, ...] = ()
+    #: Files of `headrace profile`, beside this one: each is a node type.
+    profiles: tuple[Text, ...] = ()
+    #: Of node types that were profiled without one, an hour.
+    prices: dict[str, Positive] = {}
     zones: Annotated[tuple[Zone, ...], Meta(min_length=1)] = (Zone(name="one"),)
     #: N+1: the loss of any zone leaves enough.
     spare_zone: bool = False
 
 
 def read(path: Path) -> Capacity:
-    """Raises BadCapacity, OSError."""
+    """With the profiles that it names. Raises BadCapacity, OSError."""
     try:
         found = msgspec.convert(tomllib.loads(path.read_text()), Capacity)
-    except (msgspec.ValidationError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        kinds = [_profiled(path.parent / name, found.prices) for name in found.profiles]
+    except (
+        msgspec.ValidationError, tomllib.TOMLDecodeError, UnicodeDecodeError, BadProfile
+    ) as error:  # fmt: skip
         raise BadCapacity(f"{path}: {error}") from None
+    found = replace(found, nodes=(*found.nodes, *kinds))
+    if not found.nodes:
+        raise BadCapacity(f"{path}: expected [[nodes]] or profiles, found neither")
     for names in ([n.name for n in found.nodes], [z.name for z in found.zones]):
         if len(set(names)) < len(names):
             raise BadCapacity(f"{path}: expected each name once, found {', '.join(names)}")
     return found
+
+
+def _profiled(path: Path, prices: dict[str, float]) -> NodeType:
+    """A profile as a node type. Raises BadProfile, OSError."""
+    found = profile.read(path)
+    price = prices.get(found.node) or found.price_hour
+    if price is None:
+        raise BadProfile(
+            f"{path} has no price: write prices = {{{found.node} = ...}}, or profile it with"
+            " --price-per-hour"
+        )
+    packing = packed(found)
+    if not packing:
+        raise BadProfile(f"{path}: no rate was sustained inside {found.slo_s:g} s")
+    return NodeType(name=found.node, price_hour=price, gpu=found.gpu, packing=packing)
+
+
+def packed(found: Profile) -> tuple[Packing, ...]:
+    """The packings of a profile, by k."""
+    return tuple(
+        Packing(
+            workers=one.workers,
+            service_s=one.service_s,
+            service_cv2=one.service_cv2,
+            p95_s=one.p95_s,
+            per_second=one.per_second,
+            slo_s=found.slo_s,
+        )
+        for one in found.packings()
+    )

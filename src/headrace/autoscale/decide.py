@@ -22,6 +22,7 @@ from headrace.autoscale.zones import spared, spread
 from headrace.policy import Override, Policy
 
 JUST_NOW = 3  # minutes
+REPLY_SIDE = "answers wait on their way home while workers are idle, more would not help"
 SILENCE = 0.05  # of the season: below it nobody calls who should
 
 
@@ -67,12 +68,14 @@ def _decide(seen: Observed, policy: Policy, now: float) -> Decision:
     inputs = {"asked": float(seen.asked), "ready": float(seen.ready), "waiting": seen.waiting}
     table = bounds(policy.schedule, now, seen.lead_s)
     wishes = [_guard(arrivals, seen, policy, inputs)]
-    if table.floor is not None:
-        wishes.append(_Wish(table.floor, f"the time table wants at least {table.floor}"))
     planning = int(now // 60) % policy.cycle_min == 0
     plan = _plan(arrivals, seen, policy, now, inputs) if planning else None
     if plan:
         wishes.append(plan.up)
+    if seen.reply_side:
+        wishes = [wish._replace(nodes=min(wish.nodes, seen.asked)) for wish in wishes]
+    if table.floor is not None:
+        wishes.append(_Wish(table.floor, f"the time table wants at least {table.floor}"))
     count, reason, clamps = _wanted(wishes, plan, seen, policy, now)
     count, reason, clamps = _bounded(count, reason, clamps, policy, table.cap)
     count, reason, clamps = _overridden(count, reason, clamps, seen.overrides, now)
@@ -107,7 +110,7 @@ def _guard(arrivals: Rates, seen: Observed, policy: Policy, inputs: dict[str, fl
     """What the last minutes want, at the time when a node that is asked for now will be there."""
     guard = policy.guard
     level = _mean(arrivals[-JUST_NOW:])
-    rise = max(0.0, slope(arrivals, NEAR)) * _lead_min(seen) * guard.rise
+    rise = max(0.0, slope(arrivals, NEAR)) * lead_min(seen) * guard.rise
     rate = guard.gain * (level + rise) / 60 + seen.waiting / guard.drain_s
     inputs["rate"], inputs["guard_rate"] = level / 60, rate
     count = _size(rate, policy)
@@ -122,7 +125,7 @@ def _guard(arrivals: Rates, seen: Observed, policy: Policy, inputs: dict[str, fl
 def _plan(
     arrivals: Rates, seen: Observed, policy: Policy, now: float, inputs: dict[str, float]
 ) -> _Plan:
-    lead, minute = _lead_min(seen), int(now // 60)
+    lead, minute = lead_min(seen), int(now // 60)
     ahead = lead + policy.cycle_min
     coming = forecast(arrivals, ahead + 1)
     both: list[float] = coming.both.tolist()
@@ -158,6 +161,8 @@ def _wanted(
     most = max(wishes, key=lambda wish: wish.nodes)
     if most.nodes > seen.asked:
         return most.nodes, most.why, []
+    if seen.reply_side:
+        return seen.asked, f"{REPLY_SIDE}: {most.why}", [REPLY_SIDE]
     if plan is None:
         return seen.asked, f"{most.nodes} would do now, and only a plan lowers: {most.why}", []
     least = max([plan.down, *wishes], key=lambda wish: wish.nodes)
@@ -184,6 +189,14 @@ def _holds(seen: Observed, policy: Policy, now: float, coming: Forecast) -> list
     if now - seen.raised_at < policy.cool_down_s:
         holds.append(f"the last raise was {(now - seen.raised_at) / 60:.0f} min ago")
     return holds
+
+
+def cut_off(arrivals: Rates, policy: Policy, least: float) -> bool:
+    """Did the traffic fall as it falls when callers are cut off? `least`: calls a minute, below
+    which none is missed."""
+    known = filled(arrivals)
+    before = _mean(known[-LONG - JUST_NOW : -JUST_NOW])
+    return before > least and _outage(known, forecast(known, JUST_NOW), policy.outage_share)
 
 
 def _outage(arrivals: Rates, coming: Forecast, share: float) -> bool:
@@ -238,11 +251,14 @@ def _moved(before: int, count: int) -> str:
 
 
 def _size(rate: float, policy: Policy) -> int:
-    count = nodes(rate, policy.node, policy.target)
+    """Beyond what the most can carry, which no count is searched for, a rough one."""
+    carried = min(policy.node.throughput, policy.node.workers / policy.node.service_s)
+    beyond = rate > max(1, policy.most) * carried
+    count = math.ceil(rate / carried) if beyond else nodes(rate, policy.node, policy.target)
     return spared(count, len(policy.zones), policy.spare_zone)
 
 
-def _lead_min(seen: Observed) -> int:
+def lead_min(seen: Observed) -> int:
     return math.ceil(seen.lead_s / 60)
 
 

@@ -24,6 +24,8 @@ class Observed(NamedTuple):
     settled: Settled = NONE
     #: Another version is being rolled out.
     rollout: bool = False
+    #: Answers wait on their way home while workers are idle: more of those would not help.
+    reply_side: bool = False
     #: Unix time of the last raise.
     raised_at: float = 0.0
     overrides: tuple[Override, ...] = ()

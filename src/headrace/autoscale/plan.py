@@ -102,10 +102,13 @@ def _offers(capacity: Capacity, what: WhatIf) -> list[_Offer]:
             refused.append(f"{kind.name} has no GPU")
             continue
         wanted = [p for p in kind.packing if what.packing in (None, p.workers)]
-        inside = [p for p in wanted if demand.target(p).wait_s > 0]
+        measured = [p for p in wanted if p.keeps(demand.slo_s)]
+        inside = [p for p in measured if demand.target(p).wait_s > 0]
         if inside:
             best = max(inside, key=lambda packing: packing.per_second)
             offers.append(_Offer(kind, best))
+        elif wanted and not measured:
+            refused.append(f"{kind.name} was measured inside {wanted[0].slo_s:g} s")
         elif wanted:
             refused.append(f"{kind.name} has a p95 of {wanted[0].p95_s:g} s and more")
         else:

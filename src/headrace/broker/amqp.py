@@ -16,6 +16,7 @@ from typing import Any
 
 from pamqp import commands
 
+from headrace.background import Background
 from headrace.broker.amqp_intake import AmqpIntake
 from headrace.broker.amqp_outlet import AmqpOutlet
 from headrace.broker.amqp_wire import Channel, ChannelClosed, Wire
@@ -50,7 +51,7 @@ class AmqpBroker:
         self._life = 0  # connections after the first
         self._mending: set[Channel] = set()
         self._intakes: list[AmqpIntake] = []
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._background = Background()
         self._again: list[Callable[[], None]] = []
 
     async def open(self) -> None:
@@ -67,20 +68,13 @@ class AmqpBroker:
             await self._wire.close()
             raise _unavailable(error) from None
         self._wire.restored.append(self._restore)
-        self._spawn(self._sweep())
+        self._background.spawn(self._sweep())
 
     async def close(self) -> None:
-        for task in list(self._tasks):
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._background.close()
         for intake in self._intakes:
             intake.stop()
         await self._wire.close()
-
-    def _spawn(self, work: Any) -> None:
-        task = asyncio.ensure_future(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
 
     # -- channels ------------------------------------------------------------------------------
 
@@ -110,7 +104,7 @@ class AmqpBroker:
     ) -> None:
         if channel not in self._mending and self._wire.up and self._remade:  # else `_restore` does
             self._mending.add(channel)
-            self._spawn(self._set_up_again(channel, set_up, wait_s))
+            self._background.spawn(self._set_up_again(channel, set_up, wait_s))
 
     async def _set_up_again(
         self, channel: Channel, set_up: Callable[[], Awaitable[None]], wait_s: float
@@ -131,7 +125,7 @@ class AmqpBroker:
         consumers are made again before anybody is told to publish again."""
         self._life += 1
         self._remade = False
-        self._spawn(self._restore_all(self._life))
+        self._background.spawn(self._restore_all(self._life))
 
     async def _restore_all(self, life: int) -> None:
         while self._life == life:  # else the connection was lost again meanwhile
@@ -216,7 +210,7 @@ class AmqpBroker:
             self._bound,
             depth=partial(self._passive, queue),
             open_soon=lambda: self._mend(outlet.channel, outlet.set_up),
-            spawn=self._spawn,
+            spawn=self._background.spawn,
         )
         self._keep(outlet.channel, outlet.set_up)
         return outlet

@@ -49,7 +49,7 @@ class AmqpOutlet:
         *,
         depth: Callable[[], Awaitable[int]],
         open_soon: Callable[[], None],
-        spawn: Callable[[Awaitable[None]], None],
+        spawn: Callable[[Awaitable[None]], object],
     ) -> None:
         """`depth`: how many wait in the queue. `open_soon`: see that `set_up` is called."""
         self._wire, self._limit = wire, EMPTIED * (bound - 1)

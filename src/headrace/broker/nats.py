@@ -21,6 +21,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 from urllib.parse import parse_qsl
 
+from headrace.background import Background
 from headrace.broker.nats_wire import Wire
 from headrace.broker.port import ACK_WAIT_S, QUEUE_BOUND, Delivery, Depth, OnMessage, OnRefused
 from headrace.errors import Unavailable
@@ -76,25 +77,18 @@ class NatsBroker:
         self._remade = True  # False from a reconnection until the queues are there again
         self._subjects: dict[str, bytes] = {}
         self._looking_up: set[bytes] = set()  # subjects that nobody listens to: is there a queue?
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._background = Background()
         self._again: list[Callable[[], None]] = []
 
     async def open(self) -> None:
         await self._wire.open()
         await self._wire.subscribe(self._ack_inbox + b"*", self._on_publish_ack)
         self._wire.restored.append(self._restore)
-        self._spawn(self._sweep())
+        self._background.spawn(self._sweep())
 
     async def close(self) -> None:
-        for task in list(self._tasks):
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._background.close()
         await self._wire.close()
-
-    def _spawn(self, work: Any) -> None:
-        task = asyncio.ensure_future(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
 
     # -- queues --------------------------------------------------------------------------------
 
@@ -185,7 +179,7 @@ class NatsBroker:
         self._unacked.clear()  # whoever published these does it again when told
         self._restoring += 1
         self._remade = False
-        self._spawn(self._restore_queues(self._restoring))
+        self._background.spawn(self._restore_queues(self._restoring))
 
     async def _restore_queues(self, life: int) -> None:
         while self._restoring == life:  # else the connection was lost again meanwhile
@@ -233,7 +227,7 @@ class NatsBroker:
             self._unacked[next(self._numbers)] = unacked._replace(due=due)
             if headers and unacked.subject not in self._looking_up:
                 self._looking_up.add(unacked.subject)
-                self._spawn(self._look_up(unacked.subject))
+                self._background.spawn(self._look_up(unacked.subject))
 
     async def _look_up(self, subject: bytes) -> None:
         """Nobody listens to a subject: because its queue has no leader, or was never made?"""

@@ -22,7 +22,7 @@ from headrace.dispatch import post_stored
 from headrace.egress import egress_of
 from headrace.errors import Refusal, Unavailable
 from headrace.failpoints import failpoint
-from headrace.records import Due, Move, Priority, bulk_queue
+from headrace.records import Due, Move, Priority, queue_name
 from headrace.settings import Settings
 from headrace.store.deliveries import Deliveries
 from headrace.store.door import StoreDoor
@@ -112,9 +112,10 @@ class Clerk:
             return False
         queues: dict[tuple[str, Priority], int] = {}
         for model in {model for model, _ in models}:
-            for priority, queue in _queues(model):
+            for priority in Priority:
                 with contextlib.suppress(Refusal):
-                    queues[model, priority] = (await self._broker.depth(queue)).waiting
+                    depth = await self._broker.depth(queue_name(model, priority))
+                    queues[model, priority] = depth.waiting
         ageing_s = self._settings.jobs.ageing_s
 
         def of(job: Due, at: float) -> Move:
@@ -124,7 +125,7 @@ class Clerk:
         failpoint("clerk.looked")
         posts: dict[str, list[str]] = {}
         for job in looked.postings:
-            posts.setdefault(dict(_queues(job.model))[job.queue], []).append(job.id)
+            posts.setdefault(queue_name(job.model, job.queue), []).append(job.id)
         for queue, ids in posts.items():
             post_stored(self._broker, queue, ids, PARCEL, self._not_taken)
         failpoint("clerk.published")
@@ -155,9 +156,9 @@ class Clerk:
             await self._pause(TELL_EVERY_S)
 
     async def _recall(self, store: Store, model: str) -> None:
-        for priority, queue in _queues(model):
+        for priority in Priority:
             try:
-                depth = await self._broker.depth(queue)
+                depth = await self._broker.depth(queue_name(model, priority))
             except Refusal:
                 return
             if not depth.waiting:
@@ -209,7 +210,3 @@ class Clerk:
         self._leaving.set()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         log.info("left")
-
-
-def _queues(model: str) -> list[tuple[Priority, str]]:
-    return [(Priority.INTERACTIVE, model), (Priority.BULK, bulk_queue(model))]

@@ -8,17 +8,25 @@ from typing import Annotated
 import typer
 
 import headrace
+from headrace.cli.autoscale import autoscale
 from headrace.cli.call import call
 from headrace.cli.check import check
 from headrace.cli.clerk import clerk
+from headrace.cli.control import control
 from headrace.cli.dead import dead
 from headrace.cli.gateway import gateway
 from headrace.cli.jobs import jobs
 from headrace.cli.models import models
 from headrace.cli.plan import plan
+from headrace.cli.profile import profile
+from headrace.cli.promote import promote
+from headrace.cli.registry import registry
+from headrace.cli.runs import runs
+from headrace.cli.scale import scale
 from headrace.cli.simulate import simulate
 from headrace.cli.status import status
 from headrace.cli.told import told_plainly
+from headrace.cli.train import train
 from headrace.cli.up import up
 from headrace.cli.webhooks import webhooks
 from headrace.cli.worker import worker
@@ -32,9 +40,26 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 
-for command in (up, check, call, models, status, gateway, worker, clerk, simulate, plan):
+for command in (
+    up,
+    check,
+    call,
+    models,
+    status,
+    gateway,
+    worker,
+    clerk,
+    simulate,
+    plan,
+    profile,
+    train,
+    promote,
+):
     app.command()(command)
-for name, noun in (("jobs", jobs), ("dead", dead), ("webhooks", webhooks)):
+for name, noun in (
+    ("jobs", jobs), ("dead", dead), ("webhooks", webhooks), ("scale", scale),
+    ("autoscale", autoscale), ("control", control), ("registry", registry), ("runs", runs),
+):  # fmt: skip
     app.add_typer(noun, name=name)
 
 
@@ -61,6 +86,11 @@ def _about(
       headrace status                     how it goes
       headrace jobs submit iris '[5.1]'   ask it later: a job that outlives its caller
       headrace dead list                  jobs that used up their tries
+      headrace scale show                 how many workers, and your hand on it
+      headrace autoscale explain iris     why so many
+      headrace profile iris               what it carries, and how to pack it
+      headrace train pipeline:Iris        data to a version, through gates
+      headrace promote iris 4               a version into production
       headrace simulate                   what a policy of capacity comes to, on past traffic
 
     \b

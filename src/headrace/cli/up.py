@@ -117,7 +117,10 @@ async def welcome(house: House, json: bool) -> None:
 
 
 def counts(house: House) -> str:
-    nouns = (("gateway", house.gateways), ("worker", house.workers), ("clerk", house.clerks))
+    nouns = (
+        ("gateway", house.gateways), ("worker", house.workers), ("clerk", house.clerks),
+        ("autoscaler", house.autoscalers),
+    )  # fmt: skip
     roles = [plural(len(roles), noun) for noun, roles in nouns if roles]
     return ", ".join(["a broker"] * bool(house.broker) + roles)
 
@@ -170,6 +173,7 @@ def show(settings: Settings, url: str, models: list[ServedModel], took_s: float)
     from rich.table import Table
 
     from headrace.cli.models import escaped
+    from headrace.house import first_count
 
     out = console()
     out.print(f"\n[bold]{url}[/]   docs [bold]{url}/docs[/]")
@@ -180,7 +184,8 @@ def show(settings: Settings, url: str, models: list[ServedModel], took_s: float)
         table.add_column(heading, justify="right" if heading in ("workers", "slots") else "left")
     for model in models:
         ours = settings.models.get(model.name)
-        workers, slots = (str(ours.workers), str(ours.workers * ours.slots)) if ours else ("-", "-")
+        count = first_count(settings, model.name) if ours else 0
+        workers, slots = (str(count), str(count * ours.slots)) if ours else ("-", "-")
         description = escaped(model.description.partition("\n")[0])
         table.add_row(model.name, model.version, workers, slots, description)
     out.print()

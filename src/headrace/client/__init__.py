@@ -10,6 +10,7 @@ client/  write  input -> body            retry   pure: retry or not, and after h
          asks   method, path, reader     attempt one call as steps: send, wait, send ...
          read   reply -> answer, refusal ended   a stored job as steps, until it has ended
          handle a stored job in hand     face    Client and AsyncClient: two thin senders
+         scale  asks about capacity      control Control and AsyncControl: the same, for those
 """
 
 from headrace.client.answers import (
@@ -23,6 +24,7 @@ from headrace.client.answers import (
     Status,
     Timings,
 )
+from headrace.client.control import AsyncControl, Control
 from headrace.client.errors import (
     AnswerUnreadable,
     CallError,
@@ -40,11 +42,13 @@ __all__ = [
     "Answer",
     "AnswerUnreadable",
     "AsyncClient",
+    "AsyncControl",
     "AsyncJob",
     "CallError",
     "CallFailed",
     "CallRefused",
     "Client",
+    "Control",
     "DeadlinePassed",
     "FieldError",
     "Job",

@@ -1,4 +1,4 @@
-"""Outcome or refusal -> the wire.
+"""A result -> the wire.
 
 The body of an answer holds the result, who gave it, and where the time went; the stages add up to
 the total. The header `Server-Timing` says the same to browsers.
@@ -6,16 +6,11 @@ the total. The header `Server-Timing` says the same to browsers.
 
 from __future__ import annotations
 
-import math
 from typing import NamedTuple
 
-import msgspec
-
-from headrace.errors import PROBLEM_TYPE, TITLES, MethodNotAllowed, Problem, Refusal
+from headrace.httpapi.answer import answer_json_bytes
 from headrace.httpserver import Request
 from headrace.jobs import Outcome
-
-_json = msgspec.json.Encoder().encode
 
 
 class Timings(NamedTuple):
@@ -70,49 +65,10 @@ def answer_result(
         read, queued, gathered, features, executed, returned, total,
     )  # fmt: skip
     head = (
-        b"Content-Type: application/json\r\nX-Request-Id: %b\r\n"
         b"Server-Timing: read;dur=%b, queued;dur=%b, gathered;dur=%b, features;dur=%b, "
         b"executed;dur=%b, returned;dur=%b\r\n"
-    ) % (request_id, read, queued, gathered, features, executed, returned)
+    ) % (read, queued, gathered, features, executed, returned)
     if reuse:
         body = b'%b,"reuse":"%b"}' % (body[:-1], reuse)
         head += b"Headrace-Reuse: %b\r\n" % reuse
-    request.answer(200, body, head + more_head)
-
-
-def answer_json(request: Request, value: object, status: int = 200, more_head: bytes = b"") -> None:
-    head = b"Content-Type: application/json\r\nX-Request-Id: %b\r\n" % request.id.encode()
-    request.answer(status, _json(value), head + more_head)
-
-
-def problem_json(problem: Problem, request_id: str) -> dict[str, object]:
-    """RFC 9457."""
-    body: dict[str, object] = {
-        "type": PROBLEM_TYPE + problem.code,
-        "title": TITLES.get(problem.status, "Refused"),
-        "status": problem.status,
-        "detail": problem.detail,
-        "instance": f"/requests/{request_id}",
-        "code": problem.code,
-    }
-    if problem.errors:
-        body["errors"] = [
-            {"pointer": e.pointer, "code": e.code, "detail": e.detail} for e in problem.errors
-        ]
-    if problem.retry_after_s:
-        body["retry_after_s"] = problem.retry_after_s
-    return body
-
-
-def answer_problem(request: Request, problem: Problem, more_head: bytes = b"") -> None:
-    head = b"Content-Type: application/problem+json\r\nX-Request-Id: %b\r\n" % request.id.encode()
-    if problem.retry_after_s:
-        head += b"Retry-After: %d\r\n" % math.ceil(problem.retry_after_s)
-    request.answer(problem.status, _json(problem_json(problem, request.id)), head + more_head)
-
-
-def answer_refusal(request: Request, refusal: Refusal) -> None:
-    more = b""
-    if isinstance(refusal, MethodNotAllowed):
-        more = b"Allow: %b\r\n" % refusal.allow.encode()
-    answer_problem(request, refusal.problem(), more)
+    answer_json_bytes(request, body, 200, head + more_head)

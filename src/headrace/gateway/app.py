@@ -24,13 +24,7 @@ from headrace.errors import (
     Refusal,
 )
 from headrace.gateway.admit import Load, admit
-from headrace.gateway.answer import (
-    Timings,
-    answer_problem,
-    answer_refusal,
-    answer_result,
-    timings,
-)
+from headrace.gateway.answer import Timings, answer_result, timings
 from headrace.gateway.deadline import HEADER, read_deadline
 from headrace.gateway.jobs import JobsApi
 from headrace.gateway.many import Many
@@ -41,11 +35,14 @@ from headrace.gateway.reuse import Reuse, asked
 from headrace.gateway.snapshot import ModelView, Snapshot
 from headrace.gateway.tenant import Tenants
 from headrace.gateway.webhooks import WebhooksApi
+from headrace.httpapi.answer import answer_problem, answer_refusal
 from headrace.httpserver import Request
 from headrace.jobs import Form, Outcome, Returned
 from headrace.settings import GatewaySettings
 from headrace.telemetry.metrics import Counts, GatewayMetrics
 
+#: Refusals of calls that a model was wanted for.
+WANTED = frozenset({"model-not-ready", "queue-full", "overloaded"})
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._:-]{1,64}")
 _PATH = re.compile(rb"[A-Za-z0-9._~/:-]*")
 
@@ -128,6 +125,7 @@ class App:
         self.metrics = metrics
         self.pages = Pages(self)
         self.draining = False
+        self.missed: dict[str, int] = {}  # calls refused for want of capacity so far, by model
         self.connections: Callable[[], int] = lambda: 0  # set by who owns the listener
         self._prefix = secrets.token_hex(5)
         self._numbers = count(1)
@@ -290,7 +288,13 @@ class App:
         )
         ticket = admit(load, deadline, now, jobs)
         if isinstance(ticket, Refusal):
+            self.miss(view.name, ticket, jobs)
             raise ticket
+
+    def miss(self, model: str, refusal: Refusal, jobs: int = 1) -> None:
+        """Counts what more workers would have answered."""
+        if refusal.code in WANTED:
+            self.missed[model] = self.missed.get(model, 0) + jobs
 
     def reuse_of(self, view: ModelView, request: Request) -> tuple[Reuse | None, str]:
         """Where the model's results are reused, and for whom. Raises BadRequest."""

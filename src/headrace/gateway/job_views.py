@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from headrace.gateway.answer import problem_json
+from headrace.httpapi.answer import problem_json
 from headrace.records import Lost, Record
 
 _json = msgspec.json.Encoder().encode

@@ -17,10 +17,9 @@ import contextlib
 import hashlib
 import re
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
-from urllib.parse import parse_qsl
 
 import structlog
 
@@ -34,20 +33,16 @@ from headrace.errors import (
     Problem,
     Unavailable,
 )
-from headrace.gateway.answer import (
-    Timings,
-    answer_json,
-    answer_problem,
-    answer_result,
-)
-from headrace.gateway.cursor import read_cursor, write_cursor
+from headrace.gateway.answer import Timings, answer_result
 from headrace.gateway.deadline import HEADER, read_deadline
-from headrace.gateway.errands import Act, Errands
 from headrace.gateway.job_views import accepted, job_json, job_view, links
 from headrace.gateway.prefer import MOST_WAIT_S, read_key, read_prefer, read_priority
 from headrace.gateway.read import read_input
 from headrace.gateway.submit import Submits
 from headrace.gateway.waits import Waits, heard_within
+from headrace.httpapi.answer import answer_json, answer_json_bytes, answer_problem
+from headrace.httpapi.errands import Errands, bound
+from headrace.httpapi.listing import cut, read_listing
 from headrace.records import Record, State, Submission, new_id
 from headrace.settings import Settings
 
@@ -55,17 +50,19 @@ if TYPE_CHECKING:
     from headrace.gateway.app import App
     from headrace.gateway.snapshot import ModelView
     from headrace.httpserver import Request
+    from headrace.schema import Reader
 
 log = structlog.get_logger("headrace.gateway")
 
 PATH = re.compile(rb"/jobs/([0-9a-f]{32})(?:/(result|events|replay|discard))?")
-LIMIT, MOST_LISTED = 50, 200
 AFTER_S = 60.0  # a keyed predict's job lives on for this long, for the client that comes back
 _PING_S = 15.0
 
 
 class JobsApi:
-    def __init__(self, app: App, settings: Settings, errands: Errands, submits: Submits) -> None:
+    def __init__(
+        self, app: App, settings: Settings, errands: Errands[str], submits: Submits
+    ) -> None:
         self._app, self._settings, self._errands, self._submits = app, settings, errands, submits
         self._waits = Waits()
         self.backlog: dict[str, int] | None = None  # until a clerk was heard
@@ -90,7 +87,7 @@ class JobsApi:
             b"discard": {b"POST": self._discard},
         }
         verbs = table[found[2] or b""]
-        self._errands.run(request, {verb: _with(act, job_id) for verb, act in verbs.items()})
+        self._errands.run(request, {verb: bound(act, job_id) for verb, act in verbs.items()})
 
     async def close(self, grace_s: float) -> None:
         """Who waits for a job that lives on without this gateway is told how far it is."""
@@ -113,17 +110,17 @@ class JobsApi:
 
     def submit(self, request: Request, view: ModelView) -> None:
         """Raises MethodNotAllowed, BadRequest."""
-        self._errands.run(request, {b"POST": _with(self._submit, view)})
+        self._errands.run(request, {b"POST": bound(self._submit, view)})
 
     async def _submit(self, request: Request, tenant: str, view: ModelView) -> None:
         prefer = read_prefer(request)
         jobs = self._settings.jobs
         ttl_s = self._ttl_s(request, jobs.default_ttl_s, jobs.max_ttl_s)
-        submission, known = await self._store_call(request, view, tenant, "submit", ttl_s)
+        job_id, known = await self._store_call(request, view, tenant, "submit", ttl_s)
         record = known
         if prefer.wait_s:
-            record = await self._ended_within(tenant, submission.id, prefer.wait_s)
-        await self._answer_job(request, submission, record, replayed=known is not None)
+            record = await self._ended_within(tenant, job_id, prefer.wait_s)
+        await self._answer_job(request, job_id, view.name, record, replayed=known is not None)
 
     async def _store_call(
         self,
@@ -133,15 +130,12 @@ class JobsApi:
         act: str,
         ttl_s: float,
         admit: Callable[[], None] | None = None,
-    ) -> tuple[Submission, Record | None]:
-        """The call as a stored job. Gives it, and the job that the key stood for already, in which
-        case the submission has that job's id. `admit` raises where there is no room for more."""
-        if view.reader is None:
-            raise Unavailable(view.reason, code="model-not-ready")
-        if (self.waiting(view.name) or 0) >= self._settings.jobs.max_waiting:
-            raise Unavailable("too many jobs wait", code="queue-full", retry_after_s=5)
+    ) -> tuple[str, Record | None]:
+        """The call as a stored job. Gives its id, and the job itself where the key stood for it
+        already. `admit` raises where there is no room for more."""
+        reader = self._room(view)
         key, priority = read_key(request), read_priority(request)
-        body = read_input(request, view.reader, self._app.settings.max_body_bytes)
+        body = read_input(request, reader, self._app.settings.max_body_bytes)
         digest = hashlib.sha256(body).hexdigest()
         print_of = f"{act}\0{view.name}\0{priority}\0{digest}"
         fingerprint = hashlib.blake2b(print_of.encode(), digest_size=32).hexdigest()
@@ -152,7 +146,7 @@ class JobsApi:
             # Known already: a large body need not be stored again, an answer needs no room.
             known = await store.jobs.by_key(tenant, key)
             if known:
-                return self._same(known, fingerprint, tenant, request)
+                return known.id, _same(known, fingerprint)
         if admit:
             admit()
         inline, ref = await store.bodies.rest(tenant, "input", job_id, body)
@@ -162,25 +156,21 @@ class JobsApi:
         )  # fmt: skip
         record = await self._submits.submit(submission)
         if record is None:
-            return submission, None
+            return job_id, None
         with contextlib.suppress(Exception):  # the clerk sweeps it up
             await store.bodies.remove(ref)
-        return self._same(record, fingerprint, tenant, request)
+        return record.id, _same(record, fingerprint)
 
-    @staticmethod
-    def _same(
-        record: Record, fingerprint: str, tenant: str, request: Request
-    ) -> tuple[Submission, Record]:
-        """The job that a key stands for. Raises Invalid where it was another call."""
-        if record.fingerprint != fingerprint:
-            raise Invalid(
-                "this Idempotency-Key was used for another call", code="idempotency-key-reuse"
-            )
-        stands_for = Submission(
-            record.id, tenant, record.model, record.priority, request.id, 0.0, b"", "", "", "",
-            fingerprint, record.max_attempts,
-        )  # fmt: skip
-        return stands_for, record
+    def _room(self, view: ModelView) -> Reader:
+        """Raises Unavailable."""
+        full = (self.waiting(view.name) or 0) >= self._settings.jobs.max_waiting
+        if view.reader is not None and not full:
+            return view.reader
+        refusal = Unavailable("too many jobs wait", code="queue-full", retry_after_s=5)
+        if view.reader is None:
+            refusal = Unavailable(view.reason, code="model-not-ready")
+        self._app.miss(view.name, refusal)
+        raise refusal
 
     def _ttl_s(self, request: Request, default_s: float, most_s: float) -> float:
         now = time.time()
@@ -191,7 +181,7 @@ class JobsApi:
 
     def predict(self, request: Request, view: ModelView, began: float) -> None:
         """Raises BadRequest."""
-        self._errands.run(request, {b"POST": _with(self._predict, view, began)})
+        self._errands.run(request, {b"POST": bound(self._predict, view, began)})
 
     async def _predict(self, request: Request, tenant: str, view: ModelView, began: float) -> None:
         prefer = read_prefer(request)
@@ -207,17 +197,17 @@ class JobsApi:
         admit = (
             None if prefer.respond_async else partial(self._app.admit, view, began + wait_s, began)
         )
-        submission, known = await self._store_call(request, view, tenant, "predict", ttl_s, admit)
+        job_id, known = await self._store_call(request, view, tenant, "predict", ttl_s, admit)
         read_ms = (time.time() - began) * 1000
         record = known
         if record is None or not record.ended:
             left_s = began + wait_s - time.time()
-            record = await self._ended_within(tenant, submission.id, left_s, to_the_end=True)
+            record = await self._ended_within(tenant, job_id, left_s, to_the_end=True)
         replayed = known is not None
         if record is not None and record.ended:
             await self._answer_predict(request, record, began, read_ms, replayed)
         elif prefer.respond_async:
-            await self._answer_job(request, submission, record, replayed)
+            await self._answer_job(request, job_id, view.name, record, replayed)
         else:
             raise DeadlineExceeded("the deadline passed before the model answered; the same "
                                    "Idempotency-Key finds the result")  # fmt: skip
@@ -281,18 +271,17 @@ class JobsApi:
         )
 
     async def _answer_job(
-        self, request: Request, submission: Submission, record: Record | None, replayed: bool
+        self, request: Request, job_id: str, model: str, record: Record | None, replayed: bool
     ) -> None:
         more = b"Idempotent-Replayed: true\r\n" if replayed else b""
         if record is not None and record.ended:
             await self._answer_record(request, record, more)
             return
         state = record.state if record else State.WAITING
-        more += b"Location: /jobs/%b\r\n" % submission.id.encode()
+        more += b"Location: /jobs/%b\r\n" % job_id.encode()
         if read_prefer(request).respond_async:
             more += b"Preference-Applied: respond-async\r\n"
-        body = accepted(submission.id, submission.model, state.value, request.id)
-        answer_json(request, body, 202, more)
+        answer_json(request, accepted(job_id, model, state.value, request.id), 202, more)
 
     async def _answer_record(self, request: Request, record: Record, more: bytes = b"") -> None:
         """With its result; where that cannot be read the job is told all the same."""
@@ -305,8 +294,7 @@ class JobsApi:
         lost = []
         if record.attempt > 1:
             lost = await (await self._errands.store()).jobs.lost_runs(record.id)
-        head = b"Content-Type: application/json\r\nX-Request-Id: %b\r\n" % request.id.encode()
-        request.answer(200, job_json(record, result, lost), head + more)
+        answer_json_bytes(request, job_json(record, result, lost), more_head=more)
 
     async def _get(self, request: Request, tenant: str, job_id: str) -> None:
         record = await self._known(tenant, job_id)
@@ -322,30 +310,24 @@ class JobsApi:
         if record.state is not State.SUCCEEDED:
             answer_problem(request, problem_of(record))
             return
-        result = await self._result_of(record)
-        head = b"Content-Type: application/json\r\nX-Request-Id: %b\r\n" % request.id.encode()
-        request.answer(200, result, head)
+        answer_json_bytes(request, await self._result_of(record))
 
     async def _list(self, request: Request, tenant: str) -> None:
-        query = _query(request)
-        limit = _limit(query.get("limit", str(LIMIT)))
-        before = read_cursor(tenant, query["cursor"]) if "cursor" in query else ""
+        asked = read_listing(request, tenant, "state", "model")
         states = []
-        for word in filter(None, query.get("state", "").split(",")):
+        for word in filter(None, asked.query.get("state", "").split(",")):
             if word not in State._value2member_map_:
-                raise _invalid("state", "expected " + ", ".join(State))
+                raise Invalid("state: expected " + ", ".join(State))
             states.append(State(word))
-        model = query.get("model", "")
+        model = asked.query.get("model", "")
         if "\0" in model:  # a database takes it for the end of the text, or for an error
-            raise _invalid("model", "expected the name of a model")
+            raise Invalid("model: expected the name of a model")
         jobs = (await self._errands.store()).jobs
-        page = await jobs.page(tenant, states=states, model=model, before=before, limit=limit + 1)
-        more = len(page) > limit
-        page = page[:limit]
-        answer_json(request, {
-            "jobs": [job_view(record) for record in page],
-            "next": write_cursor(tenant, page[-1].id) if more else None,
-        })  # fmt: skip
+        found = await jobs.page(
+            tenant, states=states, model=model, before=asked.before, limit=asked.limit + 1
+        )
+        page, after = cut(found, asked.limit, tenant, lambda record: record.id)
+        answer_json(request, {"jobs": [job_view(record) for record in page], "next": after})
 
     async def _events(self, request: Request, tenant: str, job_id: str) -> None:
         """`event: state`, data as `GET /jobs/{id}` without the result; ends with the job."""
@@ -410,6 +392,15 @@ class JobsApi:
         answer_json(request, {"id": job_id, "removed": "soon", "links": links(job_id)}, 202)
 
 
+def _same(record: Record, fingerprint: str) -> Record:
+    """The job that a key stands for. Raises Invalid where it was another call."""
+    if record.fingerprint != fingerprint:
+        raise Invalid(
+            "this Idempotency-Key was used for another call", code="idempotency-key-reuse"
+        )
+    return record
+
+
 def problem_of(record: Record) -> Problem:
     """Why a job that ended has no result."""
     if record.problem:
@@ -419,30 +410,3 @@ def problem_of(record: Record) -> Problem:
     if record.state is State.CANCELLED:
         return Conflict("the job was cancelled", code="job-cancelled").problem()
     return ModelFailed("no run of the job came to a result", code="job-dead").problem()
-
-
-def _with(act: Callable[..., Coroutine[Any, Any, None]], *more: Any) -> Act:
-    """An act that has what its path said."""
-    return lambda request, tenant: act(request, tenant, *more)
-
-
-def _invalid(name: str, detail: str) -> Invalid:
-    return Invalid(f"{name}: {detail}")
-
-
-def _query(request: Request) -> dict[str, str]:
-    """Raises Invalid for a name that is given twice or not known."""
-    pairs = parse_qsl(request.query.decode("latin-1"), keep_blank_values=True)
-    query = dict(pairs)
-    if len(query) != len(pairs):
-        raise Invalid("a parameter is given twice")
-    unknown = query.keys() - {"limit", "cursor", "state", "model"}
-    if unknown:
-        raise _invalid(sorted(unknown)[0], "expected limit, cursor, state or model")
-    return query
-
-
-def _limit(text: str) -> int:
-    if not text.isdecimal() or not text.isascii() or len(text) > 9 or int(text) < 1:
-        raise _invalid("limit", f"expected 1 to {MOST_LISTED}")
-    return min(int(text), MOST_LISTED)

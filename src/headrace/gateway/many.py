@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from headrace.errors import Problem, Refusal
-from headrace.gateway.answer import answer_json, problem_json, timings
+from headrace.gateway.answer import timings
 from headrace.gateway.reuse import asked
+from headrace.httpapi.answer import answer_json, problem_json
 from headrace.jobs import Form, Outcome, Returned
 
 if TYPE_CHECKING:

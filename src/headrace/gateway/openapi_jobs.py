@@ -13,7 +13,6 @@ from headrace.errors import (
     Refusal,
     Unavailable,
 )
-from headrace.gateway.jobs import LIMIT, MOST_LISTED
 from headrace.gateway.openapi_house import (
     COUNT,
     MS,
@@ -26,6 +25,7 @@ from headrace.gateway.openapi_house import (
     responses,
 )
 from headrace.gateway.prefer import MOST_WAIT_S
+from headrace.httpapi.listing import LIMIT, MOST_LISTED
 from headrace.records import State
 
 TAG = {"name": "jobs", "description": "Stored jobs: they outlive their caller and any process"}

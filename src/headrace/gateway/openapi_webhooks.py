@@ -17,7 +17,9 @@ from headrace.gateway.openapi_house import (
     ref,
     responses,
 )
-from headrace.gateway.webhooks import EVENTS, LIMIT, MOST_LISTED, MOST_OVERLAP_S, OVERLAP_S
+from headrace.gateway.webhooks import MOST_OVERLAP_S, OVERLAP_S
+from headrace.httpapi.listing import LIMIT, MOST_LISTED
+from headrace.records import EVENTS
 
 TAG = {"name": "webhooks", "description": "Where you are told of the ends of jobs"}
 TIME: Node = {"type": "number", "description": "Unix seconds"}

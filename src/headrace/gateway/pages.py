@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from headrace.gateway.answer import answer_json
 from headrace.gateway.openapi import openapi
 from headrace.gateway.snapshot import ModelView
+from headrace.httpapi.answer import answer_json
 from headrace.httpserver import Request, answer_text
 from headrace.telemetry.metrics import exposition
 

@@ -8,7 +8,6 @@ multipart/form-data    one part a field: images as files, all else as JSON or te
 from __future__ import annotations
 
 import re
-import zlib
 from typing import Any
 
 import msgspec
@@ -19,15 +18,14 @@ from headrace.errors import (
     Invalid,
     LengthRequired,
     NotAcceptable,
-    PayloadTooLarge,
     Refusal,
     UnsupportedMediaType,
 )
 from headrace.gateway.multipart import Part, parts
+from headrace.httpapi.body import JSON_TYPES, media_type_of, whole_body
 from headrace.httpserver import Request
 from headrace.schema import Reader, check_pairs
 
-JSON_TYPES = (b"application/json",)
 _REFUSED = re.compile(rb"(?:^|;)\s*q\s*=\s*0(?:\.0*)?\s*(?:;|$)")
 _canonical = msgspec.msgpack.Encoder().encode
 
@@ -67,16 +65,6 @@ def read_inputs(
     if not body:
         raise BadRequest("the body is empty", code="empty-body")
     return reader.many(body, most)
-
-
-def whole_body(request: Request, max_body: int) -> bytes:
-    """The body, decompressed. Raises Refusal."""
-    encoding = request.headers.get(b"content-encoding")
-    return request.body if encoding is None else decompress(request.body, encoding, max_body)
-
-
-def media_type_of(content_type: bytes) -> bytes:
-    return content_type.partition(b";")[0].strip().lower()
 
 
 def read_json(body: bytes, reader: Reader) -> bytes:
@@ -143,30 +131,6 @@ def _form_value(field: Part, schema: dict[str, Any]) -> Any:
         return text
     except RecursionError:
         raise BadRequest("the JSON is nested too deep", code="json-limits") from None
-
-
-def decompress(body: bytes, encoding: bytes, most: int) -> bytes:
-    """gzip and deflate, once. Raises UnsupportedMediaType, PayloadTooLarge, BadRequest."""
-    kind = encoding.strip().lower()
-    if kind == b"identity":
-        return body
-    if kind not in (b"gzip", b"deflate"):
-        raise UnsupportedMediaType("expected Content-Encoding gzip, deflate or none")
-    stream = zlib.decompressobj(zlib.MAX_WBITS | 32)
-    try:
-        whole = stream.decompress(body, most + 1)
-    except zlib.error:
-        raise BadRequest(f"the body is not {kind.decode()}", code="malformed-encoding") from None
-    if len(whole) > most:
-        raise PayloadTooLarge(
-            f"the body is larger than {most} bytes when decompressed",
-            code="decompressed-too-large",
-        )
-    if not stream.eof or stream.unused_data:
-        raise BadRequest(
-            "the compressed body is cut short, or something follows it", code="malformed-encoding"
-        )
-    return whole
 
 
 def check_accept(accept: bytes | None) -> None:

@@ -21,10 +21,11 @@ import itertools
 import time
 from collections.abc import Mapping
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import structlog
 
+from headrace.background import Background
 from headrace.cache.content import Content
 from headrace.cache.guard import Guard
 from headrace.cache.kept import Kept, seal, unseal
@@ -90,16 +91,14 @@ class Reuse:
         self._flights: dict[bytes, Flight] = {}
         self._waiters: dict[int, Waiter] = {}
         self._numbers = itertools.count(1)
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._background = Background(_failed)
 
     async def open(self) -> None:
         if self._shared is not None:
             await self._shared.open()
 
     async def close(self) -> None:
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._background.close()
         if self._shared is not None:
             await self._shared.close()
 
@@ -139,7 +138,7 @@ class Reuse:
             self._flights[key] = flight
         if self._shared is not None and self._shared.usable:
             self._watch(waiter)
-            self._spawn(self._look(self._shared, flight, key))
+            self._background.spawn(self._look(self._shared, flight, key))
         else:
             self._run(flight)
         return number
@@ -294,17 +293,11 @@ class Reuse:
         kept = Kept(version, body, time.time() + ttl_s)
         self._front.put(key, kept, len(body), ttl_s if shared is None else min(ttl_s, FRONT_S))
         if shared is not None and len(body) <= SHARED_BYTES:
-            self._spawn(shared.put(key, seal(key, kept), ttl_s))
+            self._background.spawn(shared.put(key, seal(key, kept), ttl_s))
 
-    def _spawn(self, work: Any) -> None:
-        task = asyncio.ensure_future(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._done)
 
-    def _done(self, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
-        if not task.cancelled() and task.exception() is not None:
-            log.error("reuse failed", exc_info=task.exception())
+def _failed(error: BaseException) -> None:
+    log.error("reuse failed", exc_info=error)
 
 
 def reuse_of(

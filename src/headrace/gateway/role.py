@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import gc
+from functools import partial
 
 import structlog
 
 from headrace.announce import (
+    EVERY_S,
     TO_GATEWAYS,
     TO_WORKERS,
     Announcement,
     Backlog,
-    Outstanding,
     Settled,
     announcement_bytes,
     read_announcement,
@@ -20,13 +21,14 @@ from headrace.announce import (
 from headrace.broker.port import Broker
 from headrace.cache.port import Cache
 from headrace.dispatch import Dispatch
+from headrace.gateway.account import Account
 from headrace.gateway.app import App
-from headrace.gateway.errands import Errands
 from headrace.gateway.jobs import JobsApi
 from headrace.gateway.reuse import reuse_of
 from headrace.gateway.snapshot import Snapshot
 from headrace.gateway.submit import Submits
 from headrace.gateway.webhooks import WebhooksApi
+from headrace.httpapi.errands import Errands
 from headrace.httpserver import HttpServer
 from headrace.objects.port import Objects
 from headrace.settings import Settings
@@ -56,9 +58,12 @@ class Gateway:
         )
         self.app.reuse = reuse_of(settings, self.dispatch, self.app.metrics, cache)
         submits = Submits(door, broker, self._parcel_size, self.app.metrics)
-        errands = Errands(self.app.tenants, door, self.app.metrics)
+        self.app.metrics.objects.read = door.trouble
+        refused = partial(self.app.metrics.refusals.add, "")
+        errands = Errands(self.app.tenants.of, door, refused)
         self.app.jobs = self._jobs = JobsApi(self.app, settings, errands, submits)
         self.app.webhooks = WebhooksApi(errands, settings.webhooks)
+        self._account = Account(self.app)
         self.app.connections = lambda: len(self._http.connections)
         self._tasks: list[asyncio.Task[None]] = []
         self.port = 0
@@ -106,15 +111,15 @@ class Gateway:
             self.snapshot.settle()
 
     async def _tell(self) -> None:
-        """The other gateways' admission counts our calls, too."""
+        """The other gateways' admission counts our calls, too; the autoscaler hears that none came
+        from a gateway that says so."""
         told = False
         while True:
             await asyncio.sleep(TELL_EVERY_S)
-            calls = {model: n for model, n in self.dispatch.by_model.items() if n}
-            if calls or told:
-                news = Outstanding(self.dispatch.address, calls)
-                self._broker.send(TO_GATEWAYS, announcement_bytes(news))
-            told = bool(calls)
+            calls = any(self.dispatch.by_model.values())
+            if calls or told or self._account.since_told_s >= EVERY_S:
+                self._broker.send(TO_GATEWAYS, announcement_bytes(self._account.outstanding()))
+            told = calls
 
     async def drain(self) -> None:
         """Not ready any more, no new connections, open calls answered; then gone."""
@@ -129,6 +134,7 @@ class Gateway:
         await asyncio.gather(*drains)
         for task in self._tasks:
             task.cancel()
+        self._broker.send(TO_GATEWAYS, announcement_bytes(self._account.outstanding(leaving=True)))
         if self.app.reuse is not None:
             await self.app.reuse.close()
         await self.dispatch.close()

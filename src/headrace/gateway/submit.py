@@ -13,7 +13,7 @@ from headrace.broker.port import Broker
 from headrace.dispatch import post_stored
 from headrace.errors import Refusal, Unavailable
 from headrace.failpoints import failpoint
-from headrace.records import Priority, Record, Submission, bulk_queue
+from headrace.records import Priority, Record, Submission, queue_name
 from headrace.store.together import Together
 from headrace.telemetry.metrics import GatewayMetrics
 
@@ -59,8 +59,8 @@ class Submits:
             self._metrics.submitted.add(submission.model)
             queues.setdefault((submission.model, submission.priority), []).append(submission.id)
         for (model, priority), ids in queues.items():
-            name = bulk_queue(model) if priority is Priority.BULK else model
-            post_stored(self._broker, name, ids, self._parcel_size(model), self._not_taken)
+            queue = queue_name(model, priority)
+            post_stored(self._broker, queue, ids, self._parcel_size(model), self._not_taken)
         failpoint("gateway.published")
 
     def _not_taken(self, refusal: Refusal) -> None:

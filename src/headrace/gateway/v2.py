@@ -27,8 +27,6 @@ from headrace.errors import (
     Refusal,
     UnsupportedMediaType,
 )
-from headrace.gateway.answer import answer_json, problem_json
-from headrace.gateway.read import decompress
 from headrace.gateway.snapshot import ModelView
 from headrace.gateway.v2_body import Body, heads, parse, read_tensors, write_body
 from headrace.gateway.v2_infer import (
@@ -40,6 +38,8 @@ from headrace.gateway.v2_infer import (
     server_timing,
     view_of,
 )
+from headrace.httpapi.answer import answer_json, problem_json
+from headrace.httpapi.body import decompress
 from headrace.httpserver import Request
 
 if TYPE_CHECKING:

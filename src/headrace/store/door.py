@@ -42,6 +42,10 @@ class StoreDoor:
             await self._store.migrated(MIGRATED_WITHIN_S)
         return self._store
 
+    def trouble(self) -> dict[tuple[str, ...], float]:
+        """What befell the bodies since it was opened, for a metric."""
+        return self._store.trouble() if self._store is not None else {}
+
     async def warm(self) -> None:
         """Opens it when the start is over; whoever needs it sooner opens it then."""
         await asyncio.sleep(WARM_AFTER_S)

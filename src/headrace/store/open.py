@@ -8,6 +8,7 @@ import time
 from headrace.errors import Unavailable
 from headrace.objects.chain import Chained
 from headrace.objects.port import Objects
+from headrace.objects.whole import Whole
 from headrace.settings import Settings
 from headrace.store.bodies import Bodies
 from headrace.store.ends import Ends, Keep
@@ -20,10 +21,11 @@ from headrace.store.retention import Retention
 
 class Store:
     def __init__(
-        self, database: Database, jobs: Jobs, bodies: Bodies, chain: Chained | None
+        self, database: Database, jobs: Jobs, bodies: Bodies, places: Whole | Chained
     ) -> None:
-        self.database, self.jobs, self.bodies = database, jobs, bodies
-        self.chain = chain  # the objects, where there are two places for them
+        self.database, self.jobs, self.bodies, self._places = database, jobs, bodies, places
+        #: the objects, where there are two places for them
+        self.chain = places if isinstance(places, Chained) else None
         self.retention = Retention(database)
 
     async def migrated(self, wait_s: float) -> None:
@@ -42,6 +44,13 @@ class Store:
             if not self.database.sqlite:
                 raise
             return False  # several open a new file at once: all but one find it locked
+
+    def trouble(self) -> dict[tuple[str, ...], float]:
+        """How many bodies the fallback served, and how many were damaged."""
+        counts: dict[tuple[str, ...], float] = {("corrupt",): self._places.corrupt}
+        if self.chain:
+            counts["fell_back",] = self.chain.fell_back
+        return counts
 
     async def close(self) -> None:
         await self.database.close()
@@ -74,5 +83,4 @@ def open_store(settings: Settings) -> Store:
 
         objects = Sealed(found, sealer)
     bodies = Bodies(objects, settings.jobs.inline_limit_bytes, sealer)
-    chain = found if isinstance(found, Chained) else None
-    return Store(database, Jobs(database, ends), bodies, chain)
+    return Store(database, Jobs(database, ends), bodies, found)

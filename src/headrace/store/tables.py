@@ -141,3 +141,88 @@ Index("deliveries_webhook", deliveries.c.webhook_id, deliveries.c.created)
 Index("deliveries_hook_due", deliveries.c.webhook_id, deliveries.c.due,
       sqlite_where=deliveries.c.due.is_not(None),
       postgresql_where=deliveries.c.due.is_not(None))  # fmt: skip
+
+#: What came to a model and how it stood, by the minute of Unix time. A null is what nobody saw.
+minutes = Table(
+    "minutes",
+    metadata,
+    Column("model", String(64), primary_key=True),
+    Column("minute", BigInteger, primary_key=True, autoincrement=False),
+    Column("calls", Double),
+    Column("waiting", Double),
+    Column("oldest_s", Double),
+    Column("busy", Double),
+    Column("ready", Double),
+    Column("slots", Double),
+    Column("open", Double),
+    Column("reply_lag_s", Double),
+    Column("replies", Double),
+)
+
+#: L: from asking for workers to the first answer of one.
+scale_starts = Table(
+    "scale_starts",
+    metadata,
+    Column("id", BigInteger().with_variant(Integer, "sqlite"), primary_key=True),
+    Column("model", String(64), nullable=False),
+    Column("at", Double, nullable=False),
+    Column("took_s", Double, nullable=False),
+)
+Index("scale_starts_model", scale_starts.c.model, scale_starts.c.id)
+
+#: One a minute and model, whoever of two autoscalers comes first. Inputs, clamps, zones: JSON.
+decisions = Table(
+    "decisions",
+    metadata,
+    Column("model", String(64), primary_key=True),
+    Column("minute", BigInteger, primary_key=True, autoincrement=False),
+    Column("at", Double, nullable=False),
+    Column("mode", String(12), nullable=False),
+    Column("count", Integer, nullable=False),
+    Column("asked", Integer, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("inputs", Text, nullable=False),
+    Column("clamps", Text, nullable=False),
+    Column("zones", Text, nullable=False),
+    #: a forecast of the greatest calls a minute of [from, to], and what came
+    Column("foretold", Double),
+    Column("from_minute", BigInteger),
+    Column("to_minute", BigInteger),
+    Column("came", Double),
+    #: "yes", or "no: " and why; "" where whoever decided died before it was done
+    Column("applied", Text, nullable=False, server_default=""),
+)
+Index("decisions_minute", decisions.c.minute)
+
+#: A person's hand. The row is the record of who did it, and is kept after its end.
+overrides = Table(
+    "overrides",
+    metadata,
+    Column("id", String(32), primary_key=True),
+    Column("model", String(64), nullable=False),
+    Column("kind", String(12), nullable=False),
+    Column("count", Integer, nullable=False),
+    Column("author", String(128), nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("created", Double, nullable=False),
+    Column("expires", Double, nullable=False),
+    Column("cleared_at", Double),
+    Column("cleared_by", String(128), nullable=False, server_default=""),
+)
+Index("overrides_model", overrides.c.model, overrides.c.id)
+
+alarms = Table(
+    "alarms",
+    metadata,
+    Column("id", String(32), primary_key=True),
+    Column("model", String(64), nullable=False),
+    Column("name", String(32), nullable=False),
+    Column("began", Double, nullable=False),
+    Column("ended", Double),
+    Column("detail", Text, nullable=False, server_default=""),
+)
+Index("alarms_model", alarms.c.model, alarms.c.id)
+#: One of a name is open at a time, whoever of two autoscalers saw it first.
+Index("alarms_open", alarms.c.model, alarms.c.name, unique=True,
+      sqlite_where=alarms.c.ended.is_(None),
+      postgresql_where=alarms.c.ended.is_(None))  # fmt: skip

@@ -5,19 +5,15 @@ A secret leaves this file when it is made, and with each delivery to be signed (
 
 from __future__ import annotations
 
-from typing import Any
-
 import msgspec
-from sqlalchemy import ColumnElement, Connection, Row, and_, delete, func, select, update
+from sqlalchemy import ColumnElement, Connection, and_, delete, func, select, update
 
 from headrace.errors import Conflict
-from headrace.records import TERMINAL, new_id
+from headrace.records import new_id
 from headrace.signatures import new_secret
-from headrace.store.engine import Database, now
+from headrace.store.engine import AnyRow, Database, now
 from headrace.store.tables import deliveries, webhooks
 
-#: What there is to be told; "*" is all of it.
-EVENTS = tuple(sorted(f"job.{state}" for state in TERMINAL))
 TEST_EVENT = "webhook.test"
 MOST = 20  # webhooks of one tenant
 OVERLAP_S = 86_400.0  # after a rotation both secrets sign
@@ -104,16 +100,6 @@ class Webhooks:
         row = await self._database.write(work)
         return (_webhook(row), secret) if row else None
 
-    async def disable(self, tenant: str, hook_id: str, note: str) -> Webhook | None:
-        """Nothing is sent there any more, not even what waits."""
-
-        def work(connection: Connection) -> AnyRow | None:
-            switch_off(connection, [hook_id], note, _mine(tenant, hook_id))
-            return connection.execute(_SHOWN.where(_mine(tenant, hook_id))).first()
-
-        row = await self._database.write(work)
-        return _webhook(row) if row else None
-
     async def delete(self, tenant: str, hook_id: str) -> bool:
         """With its deliveries."""
         statement = delete(webhooks).where(_mine(tenant, hook_id))
@@ -155,13 +141,11 @@ class Webhooks:
         return [Delivery(*row) for row in rows]
 
 
-def switch_off(
-    connection: Connection, hooks: list[str], note: str, where: ColumnElement[bool] | None = None
-) -> None:
-    """In the caller's transaction: what waits for them would else be due for ever."""
-    of_them = webhooks.c.id.in_(hooks) if where is None else where
+def switch_off(connection: Connection, hooks: list[str], note: str) -> None:
+    """In the caller's transaction. Nothing is sent there any more, and what waits for them would
+    else be due for ever."""
     done = connection.execute(
-        update(webhooks).where(of_them, webhooks.c.enabled.is_(True))
+        update(webhooks).where(webhooks.c.id.in_(hooks), webhooks.c.enabled.is_(True))
         .values(enabled=False, note=note).returning(webhooks.c.id)
     ).scalars().all()  # fmt: skip
     connection.execute(
@@ -171,7 +155,6 @@ def switch_off(
     )
 
 
-AnyRow = Row[*tuple[Any, ...]]
 _SHOWN = select(*(webhooks.c[name] for name in Webhook.__struct_fields__))
 
 

@@ -18,32 +18,22 @@ BATCH_SIZES = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0)
 
 
 class Metric:
-    """One name, with its help and label names; values by label values."""
+    """One name, with its help and label names; values by label values. `read`, where it is set,
+    gives them when somebody scrapes."""
 
     kind = "counter"
 
     def __init__(self, name: str, help: str, *labels: str) -> None:
         self.name, self.help, self.labels = name, help, labels
         self.values: dict[tuple[str, ...], Any] = {}
+        self.read: Callable[[], dict[tuple[str, ...], float]] | None = None
 
     def add(self, *labels: str, by: float = 1) -> None:
         self.values[labels] = self.values.get(labels, 0) + by
 
 
 class Gauge(Metric):
-    """`read`, where given, fills `values` when scraped."""
-
     kind = "gauge"
-
-    def __init__(
-        self,
-        name: str,
-        help: str,
-        *labels: str,
-        read: Callable[[], dict[tuple[str, ...], float]] | None = None,
-    ) -> None:
-        super().__init__(name, help, *labels)
-        self.read = read
 
     def set(self, value: float, *labels: str) -> None:
         self.values[labels] = value
@@ -84,6 +74,9 @@ class Histogram(Metric):
         if counts is None:
             counts = self.values[labels] = Counts(self.bounds)
         return counts
+
+
+_TROUBLE = "Bodies of stored jobs that the fallback served, or that were damaged, by what."
 
 
 class GatewayMetrics:
@@ -138,6 +131,7 @@ class GatewayMetrics:
         self.cache_errors = Metric(
             "headrace_cache_errors", "What a shared cache did not do, by why.", "why"
         )
+        self.objects = Metric("headrace_objects_trouble", _TROUBLE, "what")
 
     def all(self) -> list[Metric]:
         return list(vars(self).values())
@@ -175,6 +169,7 @@ class WorkerMetrics:
         self.in_hand = Gauge("headrace_worker_in_hand", "Jobs held and not replied.", "model")
         self.waiting = Gauge("headrace_queue_waiting", "Parcels no worker has taken.", "model")
         self.unacked = Gauge("headrace_queue_in_hand", "Parcels taken and not acked.", "model")
+        self.objects = Metric("headrace_worker_objects_trouble", _TROUBLE, "what")
         self._queued, self._gathered = self.queued.of(model), self.gathered.of(model)
         self._executed, self._size = self.executed.of(model), self.batch_size.of(model)
 
@@ -226,14 +221,14 @@ def _family(metric: Metric) -> Any:
         for labels, counts in list(metric.values.items()):
             family.add_metric(labels, _buckets(counts), counts.total)
         return family
+    values = list((metric.read() if metric.read else metric.values).items())
     if isinstance(metric, Gauge):
         gauge = core.GaugeMetricFamily(metric.name, metric.help, labels=metric.labels)
-        values = metric.read() if metric.read else metric.values
-        for labels, value in list(values.items()):
+        for labels, value in values:
             gauge.add_metric(labels, value)
         return gauge
     counter = core.CounterMetricFamily(metric.name, metric.help, labels=metric.labels)
-    for labels, value in list(metric.values.items()):
+    for labels, value in values:
         counter.add_metric(labels, value)
     return counter
 

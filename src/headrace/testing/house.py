@@ -50,6 +50,11 @@ async def until(true: Callable[[], bool], wait_s: float, what: str) -> float:
     return time.monotonic() - began
 
 
+def patience() -> float:
+    """What takes a second alone takes longer beside others: by as much as the cores are wanted."""
+    return max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))
+
+
 def _read(path: str) -> bytes:
     try:
         return Path(path).read_bytes()

@@ -16,7 +16,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 LIMIT = 64 << 20
 
@@ -188,7 +188,7 @@ class Load:
         """No further calls; those that are open are awaited."""
         self._stopped = True
 
-    async def __aenter__(self) -> Load:
+    async def __aenter__(self) -> Self:
         self._began, self._cpu = time.monotonic(), time.process_time()
         self._tasks = [
             asyncio.create_task(self._one(self._ports[number % len(self._ports)]))
@@ -216,17 +216,49 @@ class Load:
         with contextlib.suppress(OSError):  # counted when the call fails
             await connection.open()  # what a call takes is measured without it
         for given in self._inputs:
-            self.ledger.sent += 1
-            began = time.perf_counter()
-            try:
-                async with asyncio.timeout(self._wait_s):
-                    answer = await connection.call(self._path, self._write(given), self._headers)
-            except (OSError, TimeoutError, asyncio.IncompleteReadError) as error:
-                self.ledger.failed.append((given, repr(error)))
-            else:
-                self.ledger.enter(given, answer, time.perf_counter() - began, self._right)
-                if answer.status == 503 and self._pause_refused_s:
-                    await asyncio.sleep(self._pause_refused_s * random.uniform(0.5, 1.5))
+            await self._ask(connection, given, time.perf_counter())
             if self._stopped:
                 break
+        connection.abort()
+
+    async def _ask(self, connection: Connection, given: Any, began: float) -> None:
+        """One call, whose time counts from `began`."""
+        self.ledger.sent += 1
+        try:
+            async with asyncio.timeout(self._wait_s):
+                answer = await connection.call(self._path, self._write(given), self._headers)
+        except (OSError, TimeoutError, asyncio.IncompleteReadError) as error:
+            self.ledger.failed.append((given, repr(error)))
+        else:
+            self.ledger.enter(given, answer, time.perf_counter() - began, self._right)
+            if answer.status == 503 and self._pause_refused_s:
+                await asyncio.sleep(self._pause_refused_s * random.uniform(0.5, 1.5))
+
+
+class OpenLoad(Load):
+    """An open loop: calls are due at a steady rate, whatever became of those before. What a call
+    takes counts from when it was due, so that nothing is left out while the house stands still.
+    `connections` is the most that may be open at once."""
+
+    def __init__(self, *arguments: Any, per_second: float, **more: Any) -> None:
+        super().__init__(*arguments, **more)
+        self._every_s = 1 / per_second
+        self._due = 0.0
+
+    async def __aenter__(self) -> Self:
+        self._due = time.perf_counter()
+        await super().__aenter__()
+        return self
+
+    async def _one(self, port: int) -> None:
+        connection = Connection(port)
+        with contextlib.suppress(OSError):
+            await connection.open()
+        for given in self._inputs:
+            due = self._due
+            self._due += self._every_s
+            await asyncio.sleep(max(0.0, due - time.perf_counter()))
+            if self._stopped:
+                break
+            await self._ask(connection, given, due)
         connection.abort()

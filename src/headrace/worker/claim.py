@@ -10,10 +10,11 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import structlog
 
+from headrace.background import Background
 from headrace.errors import Problem, Refusal, Unavailable
 from headrace.failpoints import failpoint
 from headrace.records import Claim
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 log = structlog.get_logger("headrace.worker")
 
 AGAIN_S = 0.25  # the database is away: the jobs wait here, held, and are asked for again
+AWAY_S = 2.0  # the objects are away: the job waits elsewhere, and holds up no other
 
 
 class Claims:
@@ -36,21 +38,24 @@ class Claims:
         *,
         ready: Callable[[Held], None],
         refuse: Callable[[Held, Problem], None],
+        later: Callable[[Held, float], None],
         nothing: Callable[[Held], None],
     ) -> None:
-        """`nothing`: there is nothing to be done with this one; off the broker with it."""
+        """`later`: its input cannot be had now, for which nobody is to blame; so many seconds from
+        now perhaps. `nothing`: there is nothing to be done with this one; off the broker with
+        it."""
         self._door, self._worker, self._lease_s = door, worker, lease_s
-        self._ready, self._refuse, self._nothing = ready, refuse, nothing
+        self._ready, self._refuse, self._later, self._nothing = ready, refuse, later, nothing
         self._asked: list[Held] = []
         self.owned: dict[str, Held] = {}
-        self._asking: asyncio.Task[None] | None = None
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._asking: asyncio.Future[None] | None = None
+        self._background = Background()
         self._closed = False
 
     def ask(self, held: Held) -> None:
         self._asked.append(held)
         if self._asking is None:
-            self._asking = self._spawn(self._ask_all())
+            self._asking = self._background.spawn(self._ask_all())
 
     async def _ask_all(self) -> None:
         await asyncio.sleep(0)  # the rest of this turn's deliveries
@@ -79,7 +84,7 @@ class Claims:
         held.claim = claim
         held.deadline = time.time() + claim.left_s
         self.owned[claim.id] = held
-        self._spawn(self._fetch(held, claim))
+        self._background.spawn(self._fetch(held, claim))
 
     async def _fetch(self, held: Held, claim: Claim) -> None:
         store = await self._door.open()
@@ -88,7 +93,10 @@ class Claims:
                 claim.tenant, "input", claim.id, claim.input, claim.input_ref
             )
         except Refusal as refusal:
-            self._refuse(held, refusal.problem())
+            if refusal.retry_after_s:
+                self._later(held, AWAY_S)
+            else:
+                self._refuse(held, refusal.problem())
         else:
             self._ready(held)
 
@@ -131,12 +139,4 @@ class Claims:
 
     async def landed(self, wait_s: float) -> None:
         """Until the claims that were under way have come to something, or the time is over."""
-        end_at = time.monotonic() + wait_s
-        while self._tasks and (left_s := end_at - time.monotonic()) > 0:
-            await asyncio.wait(list(self._tasks), timeout=left_s)
-
-    def _spawn(self, work: Any) -> asyncio.Task[None]:
-        task: asyncio.Task[None] = asyncio.ensure_future(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-        return task
+        await self._background.idle(wait_s)

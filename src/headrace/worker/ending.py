@@ -5,6 +5,7 @@ problem 4xx -------------------> failed        the input is to blame: a second r
 problem 5xx, tries are left ---> waiting       once more, after a pause
 problem 5xx, none are left ----> dead
 poison ------------------------> dead
+not run here ------------------> waiting       at once or after a pause, held against nobody
 
 While the database is away they are kept here and written when it is back: the lease may be over
 by then and the job another's; the store refuses them then, and the broker is told all the same.
@@ -16,7 +17,7 @@ import asyncio
 import contextlib
 import random
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import structlog
 
@@ -29,13 +30,20 @@ if TYPE_CHECKING:
     from headrace.store.open import Store
     from headrace.worker.take import Held
 
-    _Pending = tuple[Held, Claim, bytes | Problem | None, float]
-
 log = structlog.get_logger("headrace.worker")
 
 AGAIN_S = 0.25
 POISON = "poison-input"
-AWAY, AWAY_S = "artifact-unavailable", 2.0
+
+
+class _Pending(NamedTuple):
+    """`outcome` None: it did not run here, and may elsewhere `wait_s` from now."""
+
+    held: Held
+    claim: Claim
+    outcome: bytes | Problem | None
+    executed_ms: float = 0.0
+    wait_s: float = 0.0
 
 
 class Endings:
@@ -56,10 +64,18 @@ class Endings:
         self._pending: list[_Pending] = []
         self._writing: asyncio.Task[None] | None = None
 
-    def add(self, held: Held, outcome: bytes | Problem | None, executed_ms: float) -> None:
-        """None: it did not run here, and somebody else should."""
+    def add(self, held: Held, outcome: bytes | Problem, executed_ms: float) -> None:
         assert held.claim is not None
-        self._pending.append((held, held.claim, outcome, executed_ms))
+        self._add(_Pending(held, held.claim, outcome, executed_ms))
+
+    def not_run(self, held: Held, wait_s: float = 0.0) -> None:
+        """Somebody else should have it: at once, back to the broker; after a pause, by the
+        clerk."""
+        assert held.claim is not None
+        self._add(_Pending(held, held.claim, None, wait_s=wait_s))
+
+    def _add(self, pending: _Pending) -> None:
+        self._pending.append(pending)
         if self._writing is None:
             self._writing = asyncio.ensure_future(self._write_all())
 
@@ -82,9 +98,8 @@ class Endings:
         except Exception:
             if len(batch) > 1:  # one of them, perhaps: the others' ends are not to be lost for it
                 return [left for each in batch for left in await self._try([each])]
-            held, claim, _, _ = batch[0]
-            log.exception("an ending cannot be written", job=claim.id)
-            self._settle(held)  # its lease runs out
+            log.exception("an ending cannot be written", job=batch[0].claim.id)
+            self._settle(batch[0].held)  # its lease runs out
             return []
 
     async def _write(self, batch: list[_Pending]) -> list[_Pending]:
@@ -98,7 +113,7 @@ class Endings:
         written = await store.jobs.finish(endings)
         failpoint("worker.finished")
         by_id = {ending.id: ending for ending in endings}
-        for held, claim, outcome, _ in batch:
+        for held, claim, outcome, _, wait_s in batch:
             ending = by_id.get(claim.id)
             if ending is None:
                 continue
@@ -106,7 +121,7 @@ class Endings:
                 log.warning("ending refused", job=claim.id, attempt=claim.attempt)
                 with contextlib.suppress(Exception):  # swept when the job is gone
                     await store.bodies.remove(ending.result_ref)
-            if outcome is None and claim.id in written:
+            if outcome is None and not wait_s and claim.id in written:
                 self._give_back(held)
             else:
                 self._settle(held)
@@ -117,8 +132,8 @@ class Endings:
 
     async def _at_rest(self, store: Store, pending: _Pending) -> Ending | None:
         """None: its result cannot be stored now, which is none of the others' business."""
-        _, claim, outcome, executed_ms = pending
-        ending = self._ending(claim, outcome, executed_ms)
+        _, claim, outcome, executed_ms, _ = pending
+        ending = self._ending(pending)
         if not isinstance(outcome, bytes):
             return ending
         purpose = f"result-{claim.attempt}"
@@ -129,15 +144,13 @@ class Endings:
         return Ending(ending.id, ending.attempt, ending.state, self.version, inline, ref,
                       executed_ms=executed_ms)  # fmt: skip
 
-    def _ending(self, claim: Claim, outcome: bytes | Problem | None, executed_ms: float) -> Ending:
+    def _ending(self, pending: _Pending) -> Ending:
+        _, claim, outcome, executed_ms, wait_s = pending
         if outcome is None:
-            return Ending(claim.id, claim.attempt, State.WAITING, charged=False)
+            return Ending(claim.id, claim.attempt, State.WAITING, wait_s=wait_s, charged=False)
         if not isinstance(outcome, Problem):
             return Ending(claim.id, claim.attempt, State.SUCCEEDED)
-        if outcome.code == AWAY and outcome.retry_after_s:
-            # Its input cannot be had now: nobody ran it, and nobody is to blame.
-            return Ending(claim.id, claim.attempt, State.WAITING, wait_s=AWAY_S, charged=False)
-        state, wait_s, tries = State.FAILED, 0.0, claim.tries + 1
+        state, tries = State.FAILED, claim.tries + 1
         if outcome.code == POISON or (outcome.status >= 500 and tries >= claim.max_attempts):
             state = State.DEAD
         elif outcome.status >= 500:

@@ -33,7 +33,7 @@ from headrace.fit import Fit
 from headrace.httpserver import HttpServer, Request
 from headrace.model import Batching
 from headrace.objects.port import Objects
-from headrace.records import bulk_queue
+from headrace.records import Priority, queue_name
 from headrace.settings import JobsSettings, ModelSettings
 from headrace.store.door import StoreDoor
 from headrace.telemetry.metrics import Metric, WorkerMetrics, exposition
@@ -72,6 +72,7 @@ class Worker:
         self.id = f"{name}-{os.getpid()}-{random.getrandbits(32):08x}"
         self.name, self._settings, self._broker, self._door = name, settings, broker, door
         self.metrics = WorkerMetrics(name)
+        self.metrics.objects.read = door.trouble
         self._fit = Fit()
         self._endings = Endings(
             door,
@@ -87,6 +88,7 @@ class Worker:
             jobs.lease_s,
             ready=self._on_held,
             refuse=self._refuse,
+            later=self._later,
             nothing=self._nothing,
         )
         self._reply = Reply(broker, objects, name, self.id, self._settle, self._endings.add)
@@ -218,6 +220,10 @@ class Worker:
         self._claims.forget(held)
         self._take.settle(held)
 
+    def _later(self, held: Held, wait_s: float) -> None:
+        self._endings.not_run(held, wait_s)
+        self._want()
+
     def _nothing(self, held: Held) -> None:
         """A stored job that is another's, or over."""
         self._take.settle(held)
@@ -232,7 +238,7 @@ class Worker:
     def _give_back(self, held: Held) -> None:
         """It did not run here, and may elsewhere."""
         if held.claim:
-            self._endings.add(held, None, 0.0)
+            self._endings.not_run(held)
         else:
             self._take.give_back(held)
 
@@ -338,8 +344,12 @@ class Worker:
             )
         elif request.path == b"/health/live":
             httpserver.answer_text(request, 200, b'{"live":true}', "application/json")
+        elif request.path == b"/health/ready":
+            ready = self.announcement().ready
+            body = b'{"ready":true}' if ready else b'{"ready":false}'
+            httpserver.answer_text(request, 200 if ready else 503, body, "application/json")
         else:
-            raise NotFound("only /metrics and /health/live are here")
+            raise NotFound("only /metrics, /health/live and /health/ready are here")
 
     def _gauged(self) -> list[Metric]:
         for state in State:
@@ -359,7 +369,7 @@ class Worker:
             server = HttpServer(self._on_request, lambda _: None, _plain_refusal, 1024)
             self._metrics_url = f"http://{host}:{await server.open(host, port)}/metrics"
         self._intake = await self._broker.take(self.name, self._take.on_delivery)
-        queue = bulk_queue(self.name)
+        queue = queue_name(self.name, Priority.BULK)
         self._bulk_intake = await self._broker.take(queue, self._take.on_bulk)
         await self._broker.listen(TO_WORKERS, self._announce)
         await self._broker.listen(to_workers_of(self.name), self._take.on_cancel)

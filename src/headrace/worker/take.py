@@ -8,8 +8,8 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
-from typing import Any
 
+from headrace.background import Background
 from headrace.broker.port import Delivery
 from headrace.errors import Invalid, Problem, Unavailable
 from headrace.failpoints import failpoint
@@ -118,7 +118,7 @@ class Take:
         self.per_delivery = 1.0  # jobs in a parcel, of late
         self.in_hand: dict[tuple[str, int], Held] = {}
         self._cancelled: dict[tuple[str, int], None] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._background = Background()
 
     def on_bulk(self, delivery: Delivery) -> None:
         self.on_delivery(delivery, bulk=True)
@@ -154,7 +154,7 @@ class Take:
         else:
             self.in_hand[key] = held
             if job.ref:
-                self._spawn(self._fetch(held))
+                self._background.spawn(self._fetch(held))
             else:
                 self._ready(held)
 
@@ -197,11 +197,6 @@ class Take:
             self._refuse(held, refusal.problem())
         else:
             self._ready(held)
-
-    def _spawn(self, work: Any) -> None:
-        task = asyncio.ensure_future(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
 
     async def hold_all(self) -> None:
         """Says `hold` for all that is in hand, at a third of the broker's patience, for ever."""

@@ -1,0 +1,90 @@
+"""`headrace promote`: a version into production, or back."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from headrace.cli.registry import Model, Registry_, at
+from headrace.cli.told import DEFAULT_FILE, File, Json, console, say_json
+
+if TYPE_CHECKING:
+    from headrace.registry.audit import Entry
+
+
+def promote(
+    model: Model,
+    version: Annotated[
+        str, typer.Argument(help="A number; none: the alias is taken away.", metavar="VERSION|none")
+    ],
+    reason: Annotated[str, typer.Option(help="For those who ask later.", metavar="TEXT")],
+    to: Annotated[str, typer.Option(help="The alias.", metavar="ALIAS")] = "production",
+    author: Annotated[
+        str, typer.Option(help="Who you are.", metavar="NAME", show_default="your user name here")
+    ] = "",
+    instead_of: Annotated[
+        int | None,
+        typer.Option(
+            help="Only if that version is there now.", metavar="VERSION", show_default=False
+        ),
+    ] = None,
+    file: File = DEFAULT_FILE,
+    url: Registry_ = "",
+    json: Json = False,
+) -> None:
+    """Put a version into production, and write down who and why.
+
+    \b
+      headrace promote iris 4 --reason "better on the night shift"
+      headrace promote iris 3 --reason "4 is slow" --instead-of 4       back again
+      headrace promote iris 5 --to canary --reason "ten per cent first"
+      headrace promote iris none --to canary --reason "seen enough"
+
+    It moves an alias in the registry. `headrace registry log` shows who moved what.
+    """
+    from headrace.registry.promote import promote as move
+
+    number = numbered(version)
+    done: Entry = at(
+        file,
+        url,
+        lambda desk: move(
+            desk.registry,
+            desk.audit,
+            model,
+            number,
+            alias=to,
+            author=author or whoami(),
+            reason=reason,
+            seen=instead_of,
+        ),
+    )
+    if json:
+        say_json(done)
+    elif done.before == done.to:
+        console().print(f"{to} of {model} was {done.to or 'no version'} already", markup=False)
+    else:
+        console().print(
+            f"{to} of {model}: {done.before or 'none'} -> {done.to or 'none'}", markup=False
+        )
+
+
+def numbered(version: str) -> int | None:
+    """Raises BadParameter."""
+    if version == "none":
+        return None
+    if not (version.isascii() and version.isdigit() and 0 < len(version) < 10 and int(version)):
+        raise typer.BadParameter(f"{version!r}: expected a number, or none", param_hint="VERSION")
+    return int(version)
+
+
+def whoami() -> str:
+    """The user of this machine, by whatever name it is known."""
+    import getpass
+
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a container's user without a name
+        return f"uid {os.getuid()}"

@@ -1,0 +1,1 @@
+"""The only API that changes the house: who asks, whether they may, what they did."""

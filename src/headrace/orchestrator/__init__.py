@@ -1,0 +1,1 @@
+"""The orchestrator port and its adapters (`local://`, `nomad://`, `kubernetes://`)."""

@@ -1,0 +1,56 @@
+"""Orchestrator: who starts and stops workers. A workload is named like the model that it serves.
+
+    status(workload) -> what is asked for and what is there
+    scale(workload, count, reason, seen) -> it is asked for: nobody waits until it is there
+
+What an adapter promises (the exam in `testing.orchestrator_exam` checks it): every request ends
+within the time given to it, and a verb that could not be done raises a refusal of `refusals`.
+After `Unavailable` nobody knows whether it was done; all others changed nothing. A worker that has
+to go is told so (SIGTERM) and left the time to finish what it runs. Whoever asks may die: counts
+stand until they are changed.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import msgspec
+
+
+class Status(msgspec.Struct, frozen=True):
+    """One workload as it was at one moment."""
+
+    #: Asked for.
+    desired: int
+    #: Started and not told to go, those that still load included.
+    running: int
+    #: Of those, fit to answer; None where the orchestrator does not know.
+    ready: int | None
+    #: A version is being rolled out.
+    moving: bool
+    #: Of this moment: `scale` with it is refused once somebody else has changed the workload.
+    token: str
+
+
+class Orchestrator(Protocol):
+    """`status`, `scale` and `note` raise NotFound (no such workload) and Unavailable."""
+
+    async def open(self) -> None:
+        """Connects as far as it can: an orchestrator that is down is no error."""
+
+    async def close(self) -> None:
+        """Ends what `open` began. Once more is no error."""
+
+    async def status(self, workload: str) -> Status: ...
+
+    async def scale(
+        self, workload: str, count: int, reason: str, seen: Status | None = None
+    ) -> None:
+        """Asks for so many. With `seen`, only where nobody changed the workload since. (Of two who
+        ask in one moment one is refused; by Nomad not always: it looks before it writes.)
+
+        Raises Invalid where the orchestrator's bounds are narrower, Conflict where the workload was
+        changed, is being rolled out, or is scaled by another."""
+
+    async def note(self, workload: str, text: str) -> None:
+        """An event without a count, where the orchestrator keeps such; else a line in the log."""
