@@ -30,7 +30,7 @@ WITHOUT_PRIMARY = [
     "what_was_put_is_got", "put_again_is_replaced", "what_is_no_name_is_refused",
     "nobody_reads_half",
 ]  # fmt: skip
-LIMIT_S = 0.3
+LIMIT_S = 1.0
 
 
 def s3(endpoint: str, prefix: str = "", bucket: str = "headrace") -> CloudObjects:

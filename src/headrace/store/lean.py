@@ -74,7 +74,7 @@ class _Connection:
         except (OSError, TimeoutError):
             raise
         except self._lean.errors as error:
-            raise DBAPIError(None, None, error) from error
+            raise self._lean.told(error, self._raw) from error
         return rows
 
     async def _run(self, compiled: _Compiled, many: list[dict[str, Any]]) -> Rows:
@@ -100,7 +100,10 @@ class Lean:
     def __init__(self, url: str, dialect: Dialect, timeout_s: float) -> None:
         import asyncpg
 
-        self.errors = (asyncpg.PostgresError, asyncpg.InterfaceError)
+        # The last: a server that ends the connection in the middle of an answer.
+        self.errors = (
+            asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError
+        )  # fmt: skip
         self._url, self._dialect, self._timeout_s = url, dialect, timeout_s
         self._idle: list[asyncpg.Connection] = []
         self._compiled: dict[tuple[int, int], _Compiled] = {}
@@ -126,13 +129,21 @@ class Lean:
                 answer = await greenlet_spawn(work, _Connection(raw, self))
                 await raw.execute("COMMIT")
         except self.errors as error:
+            told = self.told(error, raw)
             self._drop(raw)
-            raise DBAPIError(None, None, error) from error
+            raise told from error
         except BaseException:
             self._drop(raw)
             raise
         self._idle.append(raw)
         return answer
+
+    def told(self, error: Exception, raw: asyncpg.Connection | None) -> DBAPIError:
+        """As SQLAlchemy tells it."""
+        import asyncpg
+
+        gone = isinstance(error, asyncpg.InternalClientError) or raw is None or raw.is_closed()
+        return DBAPIError(None, None, error, connection_invalidated=gone)
 
     def _drop(self, raw: asyncpg.Connection | None) -> None:
         """Whatever state it is in, it is nobody's any more; the idle ones are of the same server,
