@@ -51,7 +51,11 @@ class Gateway:
     ) -> None:
         self._settings, self._broker, self._door = settings, broker, door
         self.dispatch = Dispatch(broker, objects, settings.gateway.inline_limit_bytes)
-        self.snapshot = Snapshot(self.dispatch.address, list(settings.models))
+        resting = {name for name, policy in settings.policies().items() if not policy.least}
+        acting = settings.autoscale.mode == "act"
+        self.snapshot = Snapshot(
+            self.dispatch.address, list(settings.models), resting if acting else ()
+        )
         self.app = App(settings.gateway, self.snapshot, self.dispatch, GatewayMetrics())
         self._http = HttpServer(
             self.app.handle, self.app.on_head, self.app.refuse, settings.gateway.max_body_bytes

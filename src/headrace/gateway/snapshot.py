@@ -6,6 +6,7 @@ No registry and no orchestrator is asked on a call's way. A worker not heard of 
 from __future__ import annotations
 
 import time
+from collections.abc import Collection
 
 from headrace.announce import FRESH_S, Announcement, Outstanding
 from headrace.schema import Reader
@@ -73,10 +74,11 @@ class ModelView:
 
 
 class Snapshot:
-    """All models. `expected` are those that the settings name: ready means all of them are."""
+    """All models. `expected` are those that the settings name: ready means all of them are, but for
+    those that `may_rest` and have no worker: they are scaled to zero."""
 
-    def __init__(self, gateway: str, expected: list[str]) -> None:
-        self._gateway = gateway
+    def __init__(self, gateway: str, expected: list[str], may_rest: Collection[str] = ()) -> None:
+        self._gateway, self._may_rest = gateway, may_rest
         self.models: dict[str, ModelView] = {}
         #: by the path of their predict call: one look-up instead of taking the path apart
         self.by_path: dict[bytes, ModelView] = {}
@@ -116,4 +118,7 @@ class Snapshot:
 
     @property
     def ready(self) -> bool:
-        return all(view.ready for view in self.models.values())
+        return all(
+            view.ready or (not view.workers and view.name in self._may_rest)
+            for view in self.models.values()
+        )
