@@ -151,8 +151,8 @@ class NatsBroker:
         answer: dict[str, Any] = json.loads(await self._wire.request(subject, payload, wait_s))
         return answer
 
-    async def _api(self, verb: str, body: dict[str, Any]) -> dict[str, Any]:
-        answer = await self._ask(verb, body, API_S)
+    async def _api(self, verb: str, body: dict[str, Any], wait_s: float = API_S) -> dict[str, Any]:
+        answer = await self._ask(verb, body, wait_s)
         if "error" in answer:
             error = answer["error"]
             raise Unavailable(
@@ -280,7 +280,8 @@ class NatsBroker:
         )
 
     async def depth(self, model: str) -> Depth:
-        info = await self._api(f"CONSUMER.INFO.{self._stream(model)}.{CONSUMER}", {})
+        # Asked each second: a question that died with its server must not hold up the next.
+        info = await self._api(f"CONSUMER.INFO.{self._stream(model)}.{CONSUMER}", {}, ASK_S)
         return Depth(info["num_pending"], info["num_ack_pending"])
 
 
