@@ -105,7 +105,9 @@ def sync_ms(folder: Path, writes: int = 200) -> list[float]:
     return took
 
 
-async def measure(database: str, rounds: int, connections: int, seconds: float) -> None:
+async def measure(
+    database: str, rounds: int, connections: int, seconds: float, rate: float
+) -> None:
     for number in range(rounds):
         with tempfile.TemporaryDirectory(prefix="headrace-accept-") as folder:
             path = Path(folder)
@@ -116,12 +118,12 @@ async def measure(database: str, rounds: int, connections: int, seconds: float) 
                 async with TestHouse(MODELS, TOML, path, environment=environment) as house:
                     await sustained(house.port, connections, 4.0)  # warm
                     most = await sustained(house.port, connections, seconds)
-                    stolen = machine.Stolen()
-                    took, refused = await accepts(house.port, most / 2, seconds)
+                    stolen, asked = machine.Stolen(), rate or most / 2
+                    took, refused = await accepts(house.port, asked, seconds)
                     ms = [each * 1e3 for each in took]
                     disk = sync_ms(path)
                     print(
-                        f"round {number + 1}: sustained {most:.0f}/s; at {most / 2:.0f}/s: "
+                        f"round {number + 1}: sustained {most:.0f}/s; at {asked:.0f}/s: "
                         f"p50 {quantile(ms, 0.5):.1f}, p95 {quantile(ms, 0.95):.1f}, "
                         f"p99 {quantile(ms, 0.99):.1f} ms, refused {refused} of "
                         f"{len(ms) + refused}; stolen {stolen.share():.0%}; fdatasync p50 "
@@ -141,8 +143,9 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--connections", type=int, default=32, help="of the closed loop")
     parser.add_argument("--seconds", type=float, default=15.0, help="of each loop")
+    parser.add_argument("--rate", type=float, default=0.0, help="in place of half; jobs a second")
     given = parser.parse_args()
-    asyncio.run(measure(given.database, given.rounds, given.connections, given.seconds))
+    asyncio.run(measure(given.database, given.rounds, given.connections, given.seconds, given.rate))
 
 
 if __name__ == "__main__":
