@@ -160,7 +160,11 @@ class Lean:
             timeout=self._timeout_s,
             command_timeout=self._timeout_s,
             server_settings={
-                "idle_in_transaction_session_timeout": str(int(self._timeout_s * 1000))
+                "idle_in_transaction_session_timeout": str(int(self._timeout_s * 1000)),
+                # What we gave up the server gives up, too: it would keep its rows locked.
+                "statement_timeout": str(int(self._timeout_s * 1000)),
+                # A plan that was made for an empty table reads all of a full one for each id.
+                "plan_cache_mode": "force_custom_plan",
             },
         )
 
