@@ -4,6 +4,9 @@
     gateway --Outstanding---> every gateway       "gateways"
     worker  --Settled-------> every gateway       "gateways"
     clerk   --Backlog-------> every gateway       "gateways"
+    deploy  --Route---------> every gateway       "gateways"
+    gateway --Evidence------> deploy              "deploy"
+    anybody --"look"--------> deploy              "deploy"
     gateway --"who"---------> every worker        "workers"
     gateway --Cancel--------> a model's workers   "workers.MODEL"
 
@@ -14,12 +17,15 @@ from __future__ import annotations
 
 import msgspec
 
+from headrace.deployments import Route
 from headrace.signature import Card
 
 EVERY_S = 1.0
 FRESH_S = 3.5  # not heard of for this long: gone
 TO_GATEWAYS = "gateways"
 TO_WORKERS = "workers"
+TO_DEPLOY = "deploy"
+LOOK = b"look"  # the registry may say something new
 
 
 def to_workers_of(model: str) -> str:
@@ -46,6 +52,8 @@ class Announcement(msgspec.Struct, tag="worker"):
     max_size: int
     metrics_url: str = ""
     leaving: bool = False
+    #: Of the registry that it runs; 0: the settings' own files.
+    version: int = 0
 
     def per_second(self) -> float:
         """Items a second that this worker can answer in full batches; 0 where not known."""
@@ -81,7 +89,31 @@ class Backlog(msgspec.Struct, tag="clerk"):
     waiting: dict[str, int]
 
 
-News = Announcement | Outstanding | Settled | Backlog
+class Evidence(msgspec.Struct, tag="evidence"):
+    """What became of the calls of one version at one gateway since that started: totals, so that a
+    message that is lost loses nothing. Only while the route says `watched`."""
+
+    gateway: str
+    model: str
+    version: int
+    answered: int  # 2xx
+    failed: int  # 5xx, but for refusals
+    refused: int  # 4xx of the model; 503 and 504
+    #: Answers by the upper bound of their time, in ms: the buckets are the metrics'.
+    took_ms: dict[float, int]
+    #: Of the last answers that were looked at: field of the prediction -> its values (numbers or
+    #: text), at most 200 of each; the newest last.
+    seen: dict[str, list[float | str]] = {}
+    #: Of the shadow: calls whose answers were the same, were others, or did not come.
+    same: int = 0
+    other: int = 0
+    missing: int = 0
+
+
+News = Announcement | Outstanding | Settled | Backlog | Route
 
 announcement_bytes = msgspec.msgpack.Encoder().encode
 read_announcement = msgspec.msgpack.Decoder(News).decode
+
+evidence_bytes = msgspec.msgpack.Encoder().encode
+read_evidence = msgspec.msgpack.Decoder(Evidence).decode

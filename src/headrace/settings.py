@@ -18,6 +18,7 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta, structs
 
+from headrace.deployments import Deploy
 from headrace.policy import Policy
 
 PREFIX = "HEADRACE_"
@@ -271,6 +272,8 @@ class ModelSettings(_Section, frozen=True, rename={"target": "class"}):
     retain_result_days: Annotated[float, Meta(gt=0)] | None = None
     #: How many workers it has, and why: docs/architecture/10-capacity.md. None: always `workers`.
     scale: Policy | None = None
+    #: Its versions come from the registry: docs/architecture/15-rollouts.md. None: always `files`.
+    deploy: Deploy | None = None
 
 
 class Settings(_Section, frozen=True):
