@@ -7,14 +7,16 @@ import subprocess
 import time
 from collections import Counter
 
+import asyncpg
 import pytest
 from sqlalchemy import text
 
 from headrace.errors import Unavailable
 from headrace.store.engine import Database
-from headrace.testing.house import until
+from headrace.testing.faultproxy import WAYS, BlackHole, FaultProxy
+from headrace.testing.house import patience, until
 
-from .stored import LEASE_S, a_job, opened, records, store_on, submit
+from .stored import LEASE_S, a_job, opened, records, sql, store_on, submit
 
 
 async def refused_in_s(store):
@@ -109,6 +111,43 @@ async def test_a_database_that_takes_nobody_for_a_while(postgres):
         finally:
             await other.close()
         await back_in_s(store, 5.0)
+
+
+@pytest.mark.parametrize("act", ["claim", "cancel"])
+async def test_what_was_given_up_ends_at_the_server(postgres, act):
+    """The row that it waits for stays locked, and the network is gone: nobody can call it off.
+    `claim` goes its way by asyncpg, `cancel` by SQLAlchemy."""
+    waiting = text("SELECT count(*) FROM pg_stat_activity"
+                   " WHERE datname = current_database() AND wait_event_type = 'Lock'")  # fmt: skip
+
+    async def waits():
+        return (await sql(store, waiting))[0][0]
+
+    async with (
+        opened(await asyncio.to_thread(postgres.database)) as store,
+        FaultProxy("127.0.0.1", postgres.node.port) as proxy,
+    ):
+        [job] = await submit(store)
+        holder = await asyncpg.connect(store.url)
+        far = store_on(store.url.replace(f":{postgres.node.port}/", f":{proxy.port}/"))
+        try:
+            await holder.execute("BEGIN; SELECT 1 FROM jobs FOR UPDATE")
+            claim, cancel = far.jobs.claim, far.jobs.cancel
+            asking = asyncio.ensure_future(
+                claim([job], "w", LEASE_S) if act == "claim" else cancel("acme", job)
+            )
+            while not await waits():
+                assert not asking.done(), asking.result()
+            for way in WAYS:
+                proxy.add(BlackHole(), way)
+            with pytest.raises(Unavailable):
+                await asking
+            gave_up = time.monotonic()
+            while await waits():
+                assert time.monotonic() - gave_up < patience()
+        finally:
+            await far.close()
+            await holder.close()
 
 
 async def admin(database, statement):

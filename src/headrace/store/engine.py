@@ -13,7 +13,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import urlsplit
 
 import structlog
 from sqlalchemy import (
@@ -34,12 +34,13 @@ from sqlalchemy import (
 )
 from sqlalchemy.exc import DBAPIError, InterfaceError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
-from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.expression import FunctionElement
+from sqlalchemy.util import greenlet_spawn
 
 from headrace.errors import Unavailable
 from headrace.store.lean import Lean
+from headrace.store.postgresql import engine_of
 
 T = TypeVar("T")
 AnyRow = Row[*tuple[Any, ...]]
@@ -94,6 +95,10 @@ class one_of(FunctionElement[bool]):  # noqa: N801 - named as the function it is
     type = Boolean()
     inherit_cache = True
 
+    def self_group(self, against: Any = None) -> Any:
+        """As it is: SQLAlchemy would ask SQLite for `... = 1`, which no index answers."""
+        return self
+
 
 @compiles(one_of, "sqlite")
 def _one_of_sqlite(element: Any, compiler: Any, **more: Any) -> str:
@@ -131,10 +136,10 @@ class Database:
             self._threads = ThreadPoolExecutor(connections, "database")
         else:
             self._timeout_s = timeout_s
-            self._remote = _postgresql(url, connections, timeout_s)
+            self._remote = engine_of(url, connections, timeout_s)
             # One statement each: no round trips for BEGIN and COMMIT.
             self._reading = self._remote.execution_options(isolation_level="AUTOCOMMIT")
-            self._lean = Lean(url, self._remote.sync_engine.dialect, timeout_s)
+            self._lean = Lean(url, self._remote.dialect, timeout_s)
 
     async def write(self, work: Callable[[Connection], T]) -> T:
         """Commits at the end of `work`, or rolls back what it did. Raises Unavailable where the
@@ -203,13 +208,11 @@ class Database:
         if way is _LEAN or way is _ALONE:
             return await self._lean.run(work, alone=way is _ALONE)
         engine = self._reading if way is _READ else self._remote
-        async with engine.begin() as connection:
-            return await connection.run_sync(work)
+        return await greenlet_spawn(_in_transaction, engine, work)
 
     def _in_thread(self, work: Callable[[Connection], T], reading: bool) -> T:
         engine = self._local.execution_options(reading=True) if reading else self._local
-        with engine.begin() as connection:
-            return work(connection)
+        return _in_transaction(engine, work)
 
     def _open_circuit(self, error: BaseException) -> None:
         if not self.down:
@@ -238,7 +241,12 @@ class Database:
             self._local.dispose()
         else:
             await self._lean.close()
-            await self._remote.dispose()
+            await greenlet_spawn(self._remote.dispose)
+
+
+def _in_transaction(engine: Engine, work: Callable[[Connection], T]) -> T:
+    with engine.begin() as connection:
+        return work(connection)
 
 
 def _probe(connection: Connection) -> None:
@@ -249,27 +257,6 @@ def _unheard(running: asyncio.Future[Any]) -> None:
     """What became of it nobody waits for."""
     if not running.cancelled():
         running.exception()
-
-
-def _postgresql(url: str, connections: int, timeout_s: float) -> AsyncEngine:
-    try:
-        return create_async_engine(
-            urlunsplit(urlsplit(url)._replace(scheme="postgresql+asyncpg")),
-            pool_size=connections,
-            max_overflow=0,
-            pool_timeout=timeout_s,
-            connect_args={
-                "timeout": timeout_s,
-                "command_timeout": timeout_s,
-                # A process that is stopped in mid-transaction must not keep its rows locked.
-                "server_settings": {
-                    "idle_in_transaction_session_timeout": str(int(timeout_s * 1000))
-                },
-            },
-        )
-    except ImportError as error:
-        hint = "install it with: pip install 'headrace[postgresql]'"
-        raise ImportError(f"database.url needs {error.name}; {hint}") from error
 
 
 def _sqlite(url: str) -> Engine:

@@ -7,6 +7,7 @@ function of a connection that runs on SQLite: of a connection, it uses `execute`
 
 from __future__ import annotations
 
+import time
 from collections import namedtuple
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -15,6 +16,8 @@ from sqlalchemy import ClauseElement, Dialect
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.util import await_only, greenlet_spawn
 
+from headrace.store.postgresql import KEPT_PLANS, connecting
+
 if TYPE_CHECKING:
     import asyncpg  # type: ignore[import-untyped]
 
@@ -22,6 +25,8 @@ T = TypeVar("T")
 Parameters = dict[str, Any] | list[dict[str, Any]] | None
 
 STATEMENTS_MOST = 64  # one that is made anew for each call would be compiled for each
+#: Plans are made anew so often: of an empty table one index looks as good as another.
+REPLAN_S = 1.0
 
 
 class Rows:
@@ -106,6 +111,7 @@ class Lean:
         )  # fmt: skip
         self._url, self._dialect, self._timeout_s = url, dialect, timeout_s
         self._idle: list[asyncpg.Connection] = []
+        self._planned: dict[asyncpg.Connection, float] = {}  # when its plans were made, or later
         self._compiled: dict[tuple[int, int], _Compiled] = {}
 
     def compiled(self, statement: ClauseElement, given: dict[str, Any]) -> _Compiled:
@@ -122,6 +128,9 @@ class Lean:
         raw: asyncpg.Connection | None = None
         try:
             raw = self._idle.pop() if self._idle else await self._connect()
+            if time.monotonic() - self._planned[raw] > REPLAN_S:
+                await raw.execute("DISCARD PLANS")
+                self._planned[raw] = time.monotonic()
             if alone:
                 answer = await greenlet_spawn(work, _Connection(raw, self))
             else:
@@ -150,23 +159,15 @@ class Lean:
         which may be gone."""
         for each in [*self._idle, *([raw] if raw else [])]:
             each.terminate()
+            self._planned.pop(each, None)
         self._idle.clear()
 
     async def _connect(self) -> asyncpg.Connection:
         import asyncpg
 
-        return await asyncpg.connect(
-            self._url,
-            timeout=self._timeout_s,
-            command_timeout=self._timeout_s,
-            server_settings={
-                "idle_in_transaction_session_timeout": str(int(self._timeout_s * 1000)),
-                # What we gave up the server gives up, too: it would keep its rows locked.
-                "statement_timeout": str(int(self._timeout_s * 1000)),
-                # A plan that was made for an empty table reads all of a full one for each id.
-                "plan_cache_mode": "force_custom_plan",
-            },
-        )
+        raw = await asyncpg.connect(self._url, **connecting(self._timeout_s, KEPT_PLANS))
+        self._planned[raw] = time.monotonic()
+        return raw
 
     async def close(self) -> None:
         for raw in self._idle:
