@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 from zlib import crc32
 
 import msgspec
@@ -46,8 +46,9 @@ class Share(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Route(msgspec.Struct, frozen=True, tag="route"):
-    """Who gets the calls of one model. The shares sum up to WHOLE; the greatest is the stable
-    version's, which also gets what a version without a ready worker would have got."""
+    """Who gets the calls of one model. The shares sum up to WHOLE; the first one is of the version
+    that also gets what a version without a ready worker would have got. Right after a change that
+    is the old one, which gets no calls (0 of WHOLE) and stands by."""
 
     model: str
     revision: int
@@ -60,7 +61,7 @@ class Route(msgspec.Struct, frozen=True, tag="route"):
 
     @property
     def stable(self) -> int:
-        return max(self.shares, key=lambda share: share.of_whole).version
+        return self.shares[0].version
 
 
 def bucket(model: str, key: str) -> int:
@@ -76,6 +77,90 @@ def pick(shares: Sequence[Share], place: int) -> int:
             return share.version
         place -= share.of_whole
     return shares[0].version
+
+
+class Deployment(msgspec.Struct, frozen=True, kw_only=True):
+    """A version that was decided to be run, or was."""
+
+    model: str
+    version: int
+    #: Of the registry's version; "" of the settings' own files.
+    digest: str = ""
+    #: Of WHOLE calls.
+    share: int = 0
+    #: kept: it gets no calls, and runs on `until` (None: until its rollout is over).
+    state: Literal["starting", "serving", "kept", "retired"] = "starting"
+    #: Unix time of its state.
+    since: float
+    until: float | None = None
+    #: Workers that were last asked for.
+    count: int = 0
+
+
+#: starting     workers of the new version start; it gets no calls
+#: stepping     its share grows; of a shadow: it is shown calls
+#: promoting    it is brought to full strength before it gets all
+#: keeping      it has all, and the old version stands by
+#: done, rolled-back (a gate, its workers, or a person), stopped (it is no longer wanted): over
+RolloutState = Literal[
+    "starting", "stepping", "promoting", "keeping", "done", "rolled-back", "stopped"
+]
+
+
+class Rollout(msgspec.Struct, frozen=True, kw_only=True):
+    """From one version of a model to another. Times are Unix seconds."""
+
+    id: str
+    model: str
+    from_version: int
+    to_version: int
+    #: Of `to_version`: what was meant, byte for byte.
+    digest: str = ""
+    strategy: Strategy
+    state: RolloutState = "starting"
+    #: The share that it has, as a place in Deploy.steps; workers that are ready, where rolling.
+    step: int = 0
+    paused: bool = False
+    #: Grows with each change: of two who change it one is refused.
+    revision: int = 0
+    #: Who started it: "headrace", as the alias was moved, or a person.
+    author: str
+    reason: str
+    started: float
+    updated: float
+    #: When the present step, or state, began.
+    since: float
+    ended: float | None = None
+    #: Why it stands as it does: one sentence.
+    why: str = ""
+    #: What the gates saw last, by their names (`Verdict`).
+    figures: dict[str, Any] = {}
+    #: What the alias named when it started; None: nothing.
+    named: int | None = None
+    #: Rolled back: not tried again until the alias was moved away, or a person starts it.
+    barred: bool = False
+
+    @property
+    def is_open(self) -> bool:
+        return self.ended is None
+
+
+class Verdict(msgspec.Struct, frozen=True, kw_only=True):
+    """What one gate says of a new version.
+
+    good; bad: sure, and it is rolled back; doubtful: worse than allowed, which may be chance; few:
+    too few calls to say."""
+
+    gate: str  # errors, refusals, latency or predictions
+    verdict: Literal["good", "bad", "doubtful", "few"]
+    new: float | None = None
+    stable: float | None = None
+    #: Of the new version's figure: what is allowed.
+    limit: float | None = None
+    new_calls: int = 0
+    stable_calls: int = 0
+    #: One sentence.
+    text: str = ""
 
 
 class _Written(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):

@@ -8,11 +8,13 @@ import pytest
 from headrace.announce import TO_GATEWAYS, Announcement, Outstanding, announcement_bytes
 from headrace.autoscale.role import Autoscale
 from headrace.broker.memory import MemoryBroker
+from headrace.deployments import WHOLE, Deploy, Rollout, Route, Share
 from headrace.errors import Conflict, Unavailable
 from headrace.orchestrator.port import Status
 from headrace.policy import Node, Policy
 from headrace.records import new_id
 from headrace.settings import AutoscaleSettings, ModelSettings, Settings
+from headrace.store.deploying import Change, Deploying
 from headrace.store.scaling import Minute, Scaling
 
 from .stored import opened
@@ -26,8 +28,10 @@ class Hands:
 
     def __init__(self, count=5):
         self.count, self.moving, self.scaled, self.down = count, False, [], None
+        self.asked = set()
 
     async def status(self, workload):
+        self.asked.add(workload)
         if self.down:
             raise self.down
         return Status(self.count, self.count, self.count, self.moving, str(self.count))
@@ -75,9 +79,9 @@ class Town:
         self.arrived = 0
 
     @contextlib.asynccontextmanager
-    async def autoscaler(self, mode="act", **scale):
+    async def autoscaler(self, mode="act", deploy=None, **scale):
         policy = {name: getattr(POLICY, name) for name in POLICY.__struct_fields__} | scale
-        model = ModelSettings(target="m:M", scale=Policy(**policy))
+        model = ModelSettings(target="m:M", scale=Policy(**policy), deploy=deploy)
         settings = Settings(autoscale=AutoscaleSettings(mode=mode), models={"ocr": model})
         broker = MemoryBroker(self.url)
         await broker.open()
@@ -180,6 +184,27 @@ async def test_a_refusal_and_a_bug_of_it_leave_the_count(town):
             await busy(town, role, minutes=2)
             assert (await town.last()).applied.startswith("no: ")
     assert town.hands.count == 5
+
+
+async def test_the_workers_of_the_version_that_serves_are_scaled(town):
+    """And while another is rolled out, nothing is lowered."""
+    deploying = Deploying(town.store.database)
+    route = Route("ocr", 1, (Share(3, WHOLE),))
+    await deploying.commit(Change(model="ocr", route=route))
+    async with town.autoscaler(deploy=Deploy()) as role:
+        await busy(town, role)
+        assert town.hands.count > 11 and town.hands.asked == {"ocr@3"}
+        to_4 = Rollout(
+            id="r", model="ocr", from_version=3, to_version=4, strategy="canary", author="ann",
+            reason="better", started=0.0, updated=0.0, since=0.0, state="keeping",
+        )  # fmt: skip
+        route = Route("ocr", 2, (Share(3, 0), Share(4, WHOLE)))
+        await deploying.commit(Change(model="ocr", rollout=to_4, route=route))
+        town.hands.count = 30
+        await busy(town, role)
+        assert town.hands.count == 30
+        assert "a version is being rolled out" in (await town.last()).reason
+        assert town.hands.asked == {"ocr@3", "ocr@4"}
 
 
 async def test_during_a_rollout_nothing_is_lowered(town):

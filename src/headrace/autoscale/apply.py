@@ -31,7 +31,7 @@ class Apply:
             log.exception("the orchestrator's answer is not understood", model=workload)
             return None, type(error).__name__
 
-    async def __call__(self, made: Decision, status: Status | None, why: str) -> str:
+    async def __call__(self, made: Decision, workload: str, status: Status | None, why: str) -> str:
         """`why` there is no status. "yes", or "no: " and the reason."""
         if self._mode != "act":
             return f"no: {self._mode}"
@@ -40,7 +40,7 @@ class Apply:
         if made.count == status.desired:
             return DONE
         try:
-            await self._orchestrator.scale(made.model, made.count, made.reason, status)
+            await self._orchestrator.scale(workload, made.count, made.reason, status)
         except Refusal as refusal:
             return f"no: {refusal.detail}"
         except Exception as error:

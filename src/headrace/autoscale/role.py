@@ -25,10 +25,12 @@ from headrace.autoscale.pace import Pace
 from headrace.autoscale.scaled import Scaled
 from headrace.autoscale.watch import Standing
 from headrace.broker.port import Broker
+from headrace.deployments import workload_of
 from headrace.errors import Refusal
 from headrace.notify.notice import Notice
 from headrace.orchestrator.port import Orchestrator
 from headrace.settings import Settings
+from headrace.store.deploying import Deploying
 from headrace.store.door import StoreDoor
 from headrace.store.scaling import Minute, Scaling
 
@@ -57,6 +59,7 @@ class Autoscale:
         self._models = {
             name: Scaled(policy, self._mode) for name, policy in settings.policies().items()
         }
+        self._deployed = {name for name, model in settings.models.items() if model.deploy}
         self._observer = Observer(
             self._models, self._pace.now(), speed=self._pace.speed, on_ready=self._on_ready
         )
@@ -159,11 +162,12 @@ class Autoscale:
         watch = await model.load(scaling, now)
         for notice in await model.settle(scaling, now):
             self._tell(notice)
-        status, why = await self._apply.status(name)
+        workload, rollout = await self._placed(name)
+        status, why = await self._apply.status(workload)
         hands = await scaling.overrides(name, now)
         standing = Standing(
             status.desired if status else None,
-            moving=bool(status and status.moving),
+            moving=rollout or bool(status and status.moving),
             overrides=tuple(each.override() for each in hands),
             starts=await scaling.starts(name),
         )
@@ -171,7 +175,7 @@ class Autoscale:
         row = model.row(made, forecasted, watch.asked)
         if not await scaling.put_decision(row):
             return  # another was first, and applies its own
-        outcome = await self._apply(made, status, why)
+        outcome = await self._apply(made, workload, status, why)
         if outcome == DONE and status is not None:
             model.starts.asked(status.desired, made.count, self._pace.now())
         await scaling.applied(name, row.minute, outcome)
@@ -179,6 +183,16 @@ class Autoscale:
             log.info("decided", model=name, reason=row.reason, applied=outcome)
         for notice in model.notices(row, outcome, hands):
             self._tell(notice)
+
+    async def _placed(self, name: str) -> tuple[str, bool]:
+        """Whose workers are counted: those of the version that has most calls. And whether one is
+        being rolled out."""
+        if name not in self._deployed:
+            return name, False
+        deploying = Deploying((await self._door.open()).database)
+        return workload_of(name, await deploying.version(name)), (
+            await deploying.open_rollout(name) is not None
+        )
 
     async def _pause(self, seconds: float) -> bool:
         """True where it is time to leave."""

@@ -1,0 +1,1 @@
+"""Which version: watch -> plan -> rollout -> apply. What decides is pure, and gives its reason."""
