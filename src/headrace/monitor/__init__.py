@@ -1,0 +1,1 @@
+"""What judges the models from samples of their calls, and from labels that come later."""
