@@ -5,7 +5,6 @@ pairs -> find faces (one run) -> embed faces (one run) -> cosine -> score
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,12 +12,14 @@ from typing import Literal
 
 import headrace
 
+from . import calibration
+from .calibration import Calibration
 from .embeddings import Embedder
 from .faces import Face, FaceFinder, the_one_face
 from .graphs import Floats, Pixels
 
+#: What is one person. A calibration moves the score, never this: it has seen too few faces.
 SAME_COSINE = 0.42
-SCORE_SLOPE = 14.0
 
 Outcome = Literal["compared", "no_face", "several_faces", "face_too_small"]
 
@@ -33,7 +34,8 @@ class Pair:
 
 @dataclass
 class Match:
-    """The answer. `score` is in 0..1 and 0.5 at the threshold; it is no probability."""
+    """The answer. `score` is in 0..1, and 0.5 at the threshold of `same` as long as nobody has
+    calibrated it; it is no probability of your callers."""
 
     outcome: Outcome
     reason: str = ""
@@ -59,6 +61,7 @@ class FaceMatch(headrace.Model):
         self.files = files
         self.finder = FaceFinder(files, self.device)
         self.embedder = Embedder(files, self.device)
+        self.calibration = calibration.read(files)
 
     def golden(self) -> tuple[Pair, Callable[[Match], bool]]:
         photos = self.files / "images"
@@ -69,7 +72,7 @@ class FaceMatch(headrace.Model):
         images = [image.array() for pair in pairs for image in (pair.left, pair.right)]
         found = self.finder.find(images)
         vectors = self._embed(images, found)
-        return [_match(n, found, vectors) for n in range(0, len(images), 2)]
+        return [_match(n, found, vectors, self.calibration) for n in range(0, len(images), 2)]
 
     def _embed(self, images: list[Pixels], found: list[list[Face]]) -> dict[int, Floats]:
         """The vector of each image that shows one usable face, all from one run."""
@@ -78,7 +81,9 @@ class FaceMatch(headrace.Model):
         return dict(zip(usable, vectors, strict=True))
 
 
-def _match(n: int, found: list[list[Face]], vectors: dict[int, Floats]) -> Match:
+def _match(
+    n: int, found: list[list[Face]], vectors: dict[int, Floats], calibrated: Calibration
+) -> Match:
     """The answer for the pair whose images have the numbers n and n + 1."""
     left, right = found[n], found[n + 1]
     for side, faces in (("left", left), ("right", right)):
@@ -90,13 +95,8 @@ def _match(n: int, found: list[list[Face]], vectors: dict[int, Floats]) -> Match
     return Match(
         "compared",
         same=cosine >= SAME_COSINE,
-        score=round(score(cosine), 4),
+        score=round(calibrated.score(cosine), 4),
         cosine=round(cosine, 4),
         left_faces=left,
         right_faces=right,
     )
-
-
-def score(cosine: float) -> float:
-    """The cosine on a scale of 0..1, worked: 0.42 (threshold) -> 0.5, 0.75 -> 0.99, 0.1 -> 0.01."""
-    return 1 / (1 + math.exp(-SCORE_SLOPE * (cosine - SAME_COSINE)))

@@ -82,7 +82,7 @@ class Run(msgspec.Struct, omit_defaults=True):
     #: The end of the traceback of what failed.
     trace: str = ""
     resumed: list[Resumed] = []
-    #: Who asked for it: "train" by hand, "trigger", or the name of a schedule.
+    #: Who asked for it: "train" by hand, "trigger", "retrain", or the name of a schedule.
     asked_by: str = "train"
 
     def code_now(self) -> Code:

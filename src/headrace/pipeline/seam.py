@@ -38,15 +38,22 @@ class Schedule(msgspec.Struct, frozen=True):
     zone: str
 
 
-def trigger(place: Place, target: str, folder: Path, given: dict[str, Any], key: str = "") -> Run:
+def trigger(
+    place: Place,
+    target: str,
+    folder: Path,
+    given: dict[str, Any],
+    key: str = "",
+    asked_by: str = "trigger",
+) -> Run:
     """The run that waits now; for a key that was seen before the run of then. Raises SeamError.
     Nothing is imported: what is wrong with target or parameters is the run's failure."""
     wanted = id_of(key, target) if key else new_id()
-    run = waiting(target, folder, given, id=wanted, asked_by="trigger")
+    run = waiting(target, folder, given, id=wanted, asked_by=asked_by)
     with _client(place) as client:
         client.enqueue(
             {"workflow_name": WALK, "queue_name": QUEUE, "workflow_id": wanted},
-            wanted, target, str(folder), given, "trigger",
+            wanted, target, str(folder), given, asked_by,
         )  # fmt: skip
     # After it, so that no record waits for ever without a run; the run may have made it already.
     place.tracker.create(run)

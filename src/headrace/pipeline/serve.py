@@ -6,6 +6,7 @@ run has the code of its own day. A run whose process died goes on in a new one.
 
 from __future__ import annotations
 
+import math
 import signal
 import subprocess
 import sys
@@ -30,6 +31,8 @@ GRACE_S = 10.0
 RECENT = 100
 
 Command = Callable[[str], list[str]]
+#: Seconds that one process of a run may take.
+Limit = Callable[[Run], float]
 
 
 def command_for(file: str, tracking: str = "", registry: str = "") -> Command:
@@ -39,7 +42,17 @@ def command_for(file: str, tracking: str = "", registry: str = "") -> Command:
     ]  # fmt: skip
 
 
-def serve(engine: Engine, command: Command, stop: Callable[[], bool], every_s: float = 0.5) -> None:
+def _no_limit(run: Run) -> float:
+    return math.inf
+
+
+def serve(
+    engine: Engine,
+    command: Command,
+    stop: Callable[[], bool],
+    every_s: float = 0.5,
+    limit_s: Limit = _no_limit,
+) -> None:
     """Until told to stop: what runs then is stopped, too, and goes on when somebody serves again.
     The engine is open, and has no queue: it is there for its schedules. One server a house: two
     would do some work twice, and record it once."""
@@ -49,10 +62,16 @@ def serve(engine: Engine, command: Command, stop: Callable[[], bool], every_s: f
             time.sleep(every_s)
             continue
         log.info("a run begins", run=run.id, target=run.target, asked_by=run.asked_by)
-        status = _watched(command(run.id), stop)
+        within_s = limit_s(run)
+        status = _watched(command(run.id), stop, within_s)
         ended = engine.place.tracker.get(run.id)
-        if ended.state == "waiting" and not stop():
-            _never_began(engine.place, ended, status)
+        if status is None:
+            _fail(engine.place, ended, f"it took longer than {within_s:g} s, in {ended.step}")
+        elif ended.state == "waiting" and not stop():
+            # Its process could not even be started: it would be so for ever.
+            _fail(
+                engine.place, ended, f"its process ended with status {status} before the run began"
+            )
         log.info("a run has ended", run=run.id, state=seen(ended), status=status)
 
 
@@ -75,18 +94,20 @@ def _next(place: Place) -> Run | None:
     return None
 
 
-def _never_began(place: Place, run: Run, status: int) -> None:
-    """Its process could not even be started: it would be so for ever."""
+def _fail(place: Place, run: Run, problem: str) -> None:
     library().DBOS.cancel_workflow(run.id)
-    run.state, run.ended = "failed", time.time()
-    run.problem = f"its process ended with status {status} before the run began"
+    run.state, run.ended, run.problem = "failed", time.time(), problem
     place.tracker.write(run)
 
 
-def _watched(command: list[str], stop: Callable[[], bool]) -> int:
+def _watched(command: list[str], stop: Callable[[], bool], within_s: float) -> int | None:
+    """Its status; None where it was ended because its time was over."""
     process = subprocess.Popen(command)
+    over_at = time.monotonic() + within_s
+    late = False
     while process.poll() is None:
-        if stop():
+        late = time.monotonic() > over_at
+        if late or stop():
             process.terminate()
             try:
                 process.wait(GRACE_S)
@@ -96,7 +117,8 @@ def _watched(command: list[str], stop: Callable[[], bool]) -> int:
             process.wait(0.1)
         except subprocess.TimeoutExpired:
             continue
-    return process.wait()
+    status = process.wait()
+    return None if late and status else status
 
 
 def main(arguments: list[str]) -> None:

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 from headrace.errors import Refusal
 from headrace.jobs import Form
+from headrace.likeness import close
 from headrace.model import Model
 from headrace.signature import Signature
 
@@ -89,17 +90,6 @@ class Trial:
 
     def _plain(self, value: Any) -> Any:
         return json.loads(self.signature.encode(value, Form.JSON))
-
-
-def close(got: Any, expected: Any) -> bool:
-    """Equal JSON, numbers to 1e-3 relative: other processors round otherwise."""
-    if isinstance(expected, float) and isinstance(got, int | float):
-        return math.isclose(got, expected, rel_tol=1e-3, abs_tol=1e-6)
-    if isinstance(expected, list) and isinstance(got, list):
-        return len(got) == len(expected) and all(map(close, got, expected))
-    if isinstance(expected, dict) and isinstance(got, dict):
-        return got.keys() == expected.keys() and all(close(got[k], expected[k]) for k in expected)
-    return bool(got == expected)
 
 
 def _quantile(ordered: list[float], share: float) -> float:

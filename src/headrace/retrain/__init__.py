@@ -1,0 +1,1 @@
+"""The role that trains models again: by schedule, by alarm, within a budget."""
