@@ -1,42 +1,68 @@
 """The control API as it is: a real socket and TCP, SQLite behind it, both clients in front."""
 
 import asyncio
+import json
 import os
 import pwd
+import random
 import socket
 import stat
+import threading
 import time
 from itertools import product
 from pathlib import Path
 
 import httpx
+import msgspec
 import pytest
 import uvloop
 from structlog.testing import capture_logs
 
-from headrace.client import AsyncControl, CallFailed, CallRefused, Control
+from headrace.client import (
+    AsyncControl,
+    CallFailed,
+    CallRefused,
+    Control,
+    promotion,
+    rollout,
+    scale,
+)
 from headrace.client.control import SOCKET, reachable
+from headrace.control import registry as control_registry
 from headrace.control import role as control_role
 from headrace.control.people import user_name
 from headrace.control.tokens import digest, new_token
+from headrace.deployments import WHOLE, Deploy, Deployment, Rollout, Route, Share
 from headrace.house import free_port
 from headrace.policy import Policy
+from headrace.records import new_id
+from headrace.registry.choose import desk
+from headrace.registry.file import FileRegistry
+from headrace.registry.hooks import mlflow_secret
+from headrace.registry.promote import register
 from headrace.settings import (
     AutoscaleSettings,
     ControlSettings,
     ModelSettings,
     Person,
+    RegistrySettings,
     Settings,
 )
+from headrace.signatures import ID, SIGNATURE, TIMESTAMP, new_secret, sign
+from headrace.store.deploying import Change, Deploying, Event
 from headrace.store.door import StoreDoor
 from headrace.store.engine import Database
 from headrace.store.migrate import migrate
 from headrace.store.scaling import Made, Minute, Scaling
+from headrace.testing.registry_exam import write
 
 TOKENS = {role: new_token() for role in ("viewer", "operator", "admin")}
 ME = pwd.getpwuid(os.getuid()).pw_name
 UNKNOWN = "0" * 32
 BODY = {"kind": "floor", "count": 5, "reason": "the sale"}
+SECRET = new_secret()
+PROMOTE = {"version": 1, "reason": "better at night"}
+ORDER = {"order": "start", "version": 1, "reason": "better at night"}
 
 
 class Heard:
@@ -51,6 +77,7 @@ class Heard:
 
 
 def settings_in(folder, **control):
+    (folder / "hooks.txt").write_text(f"{SECRET}\n")
     people = {f"a-{r}": Person(token_sha256=digest(t.encode()), role=r) for r, t in TOKENS.items()}
     return Settings(
         folder=str(folder),
@@ -58,7 +85,10 @@ def settings_in(folder, **control):
             "ocr": ModelSettings(target="m:M", scale=Policy(least=1, most=10)),
             "face": ModelSettings(target="m:M", scale=Policy(least=0, most=4)),
             "plain": ModelSettings(target="m:M"),
+            "iris": ModelSettings(target="m:M", deploy=Deploy(strategy="rolling")),
+            "wine": ModelSettings(target="m:M", deploy=Deploy()),
         },
+        registry=RegistrySettings(webhook_secrets="hooks.txt"),
         autoscale=AutoscaleSettings(mode="act"),
         control=ControlSettings(
             **{"listen": f"127.0.0.1:{free_port()}", "people": people} | control
@@ -91,14 +121,17 @@ class House:
     def __init__(self, settings):
         self.settings, self.heard = settings, Heard()
         self.door = StoreDoor(settings)
-        self.control = control_role.Control(settings, self.door, self.heard, retry_s=0.02)
+        self.looks = 0
+        self.control = control_role.Control(
+            settings, self.door, self.heard, self._look, retry_s=0.02
+        )
         self.path = settings.state() / SOCKET
 
     async def __aenter__(self):
         await self.control.open()
         unix = httpx.AsyncHTTPTransport(uds=str(self.path), verify=False)
-        self._unix = httpx.AsyncClient(transport=unix)
-        self._tcp = httpx.AsyncClient(verify=False, trust_env=False)
+        self._unix = httpx.AsyncClient(transport=unix, timeout=60)
+        self._tcp = httpx.AsyncClient(verify=False, trust_env=False, timeout=60)
         return self
 
     async def __aexit__(self, *_):
@@ -106,6 +139,9 @@ class House:
         await self._tcp.aclose()
         await self.control.drain()
         await self.door.close()
+
+    def _look(self):
+        self.looks += 1
 
     @property
     def url(self):
@@ -128,6 +164,19 @@ class House:
     async def books(self):
         return Scaling((await self.door.open()).database)
 
+    async def deploying(self):
+        return Deploying((await self.door.open()).database)
+
+    async def register(self, model, count=1):
+        """Versions 1 to `count`."""
+        at = desk(self.settings)
+        await at.registry.open()
+        for number in range(1, count + 1):
+            folder = self.settings.state() / f"{model}-{number}"
+            write(folder, model, f"version {number}")
+            await register(at.registry, folder, at.rules)
+        await at.registry.close()
+
 
 @pytest.fixture
 async def house(tmp_path, tables):
@@ -140,33 +189,39 @@ async def house(tmp_path, tables):
 # -- who may ---------------------------------------------------------------------------------------
 
 READS = ["/whoami", "/alarms", "/scale", "/scale/ocr", "/scale/ocr/decisions",
-         "/scale/ocr/minutes", "/scale/ocr/overrides"]  # fmt: skip
-CHANGES = [("POST", "/scale/ocr/overrides", BODY), ("DELETE", "/scale/ocr/overrides", None),
-           ("DELETE", f"/scale/ocr/overrides/{UNKNOWN}", None)]  # fmt: skip
+         "/scale/ocr/minutes", "/scale/ocr/overrides", "/registry", "/registry/iris",
+         "/promotions", "/registry/iris/promotions", "/rollouts", "/rollouts/iris",
+         "/rollouts/iris/history", f"/rollouts/iris/{UNKNOWN}"]  # fmt: skip
+CHANGES = {("POST", "/scale/ocr/overrides"): BODY, ("DELETE", "/scale/ocr/overrides"): None,
+           ("DELETE", f"/scale/ocr/overrides/{UNKNOWN}"): None,
+           ("POST", "/registry/iris/promote"): PROMOTE,
+           ("POST", "/rollouts/iris/orders"): ORDER}  # fmt: skip
 
 
 async def test_each_role_may_what_it_may(house):
     """Every route by every verb: by nobody, by each role, on both doors."""
+    await house.register("iris")
     table = {}
-    for path in [*READS, f"/scale/ocr/overrides/{UNKNOWN}"]:
-        for verb in ("GET", "POST", "DELETE", "PUT", "PATCH"):
-            for who in ("", "viewer", "operator", "admin", None):
-                status, _ = await house(verb, path, BODY if verb == "POST" else None, who=who)
+    paths = {*READS, *(path for _, path in CHANGES)}
+    for path in paths:
+        for verb in ("GET", "POST", "DELETE", "PUT"):
+            known = verb == "GET" or (verb, path) in CHANGES
+            for who in ("", "viewer", "operator", "admin", None) if known else ("", None):
+                status, _ = await house(verb, path, CHANGES.get((verb, path)), who=who)
                 table[verb, path, who] = status
-    changes = {(verb, path) for verb, path, _ in CHANGES}
     for (verb, path, who), status in table.items():
         if who == "":
             wanted = 401
         elif verb == "GET" and path in READS:
-            wanted = 200
-        elif (verb, path) not in changes:
+            wanted = 404 if path.endswith(UNKNOWN) else 200
+        elif (verb, path) not in CHANGES:
             wanted = 405
         elif who == "viewer":
             wanted = 403
         else:
             wanted = 404 if path.endswith(UNKNOWN) else 200
         assert status == wanted, (verb, path, who)
-    assert len(table) == 8 * 5 * 5
+    assert len(paths) == 18 and len(table) == 18 * 4 * 2 + (18 + len(CHANGES)) * 3
 
 
 async def test_whoami(house):
@@ -410,6 +465,288 @@ async def test_without_tables_it_is_not_now(tmp_path, monkeypatch):
         assert (await house("GET", "/scale"))[0] == 200
 
 
+# -- promotions ------------------------------------------------------------------------------------
+
+
+async def test_a_promotion_moves_the_alias_and_says_who(house):
+    await house.register("iris", 2)
+    status, done = await house("POST", "/registry/iris/promote", PROMOTE, who="operator")
+    one = done["promotion"]
+    assert (status, one["author"], one["to"], one["alias"], one["outcome"]) == (
+        200, "a-operator", 1, "production", "done",
+    )  # fmt: skip
+    assert one["digest"].startswith("sha256:") and "before" not in one
+    assert house.looks == 1
+    body = PROMOTE | {"version": 2, "instead_of": 1, "reason": "again"}
+    assert (await house("POST", "/registry/iris/promote", body))[0] == 200
+    status, problem = await house("POST", "/registry/iris/promote", body)
+    assert (status, problem["code"]) == (409, "conflict")  # production is 2 by now
+    assert (await house("GET", "/registry"))[1] == {"models": {"iris": {"production": 2}}}
+    _, iris = await house("GET", "/registry/iris", who="viewer")
+    assert [(v["number"], v["aliases"]) for v in iris["versions"]] == [(2, ["production"]), (1, [])]
+    assert iris["versions"][0]["metrics"] == {"accuracy": 0.97}
+    status, done = await house("POST", "/registry/iris/promote", PROMOTE | {"version": None})
+    assert done["promotion"]["to"] is None and (await house("GET", "/registry"))[1] == {
+        "models": {"iris": {}}
+    }
+    _, told = await house("GET", "/registry/iris/promotions?limit=3", who="viewer")
+    assert [(p["outcome"], p["author"], p["to"]) for p in told["promotions"]] == [
+        ("done", ME, None), ("asked", ME, None), ("done", ME, 2),
+    ]  # fmt: skip
+    assert told["promotions"] == (await house("GET", "/promotions?limit=3"))[1]["promotions"]
+    assert house.heard.texts()[0] == (
+        "moved", "a-operator moved production from none to 1: better at night",
+    )  # fmt: skip
+    assert not (house.settings.state() / "audit").exists()
+
+
+NO_PROMOTIONS = [
+    ({"version": "1"}, 422, "validation-failed"), ({"version": 0}, 422, "validation-failed"),
+    ({"version": 9}, 404, "model-not-found"), ({"reason": " "}, 422, "validation-failed"),
+    ({"reason": "a\nb"}, 422, "validation-failed"), ({"alias": "v3"}, 422, "validation-failed"),
+    ({"author": "root"}, 422, "validation-failed"), ({"instead_of": 4}, 409, "conflict"),
+]  # fmt: skip
+
+
+async def test_what_is_no_promotion(house):
+    await house.register("iris")
+    for change, status, code in NO_PROMOTIONS:
+        got, problem = await house("POST", "/registry/iris/promote", PROMOTE | change)
+        assert (got, problem["code"]) == (status, code), change
+    assert (await house("POST", "/registry/none/promote", PROMOTE))[0] == 404
+    assert (await house("GET", "/registry/none"))[1]["code"] == "model-not-found"
+    status, problem = await house("POST", "/registry/iris/promote", {"reason": "x"})
+    assert status == 422 and "version" in problem["detail"]
+    assert (await house("GET", "/registry"))[1] == {"models": {"iris": {}}} and house.looks == 0
+
+
+async def test_a_registry_that_hangs_holds_nobody_up(house, monkeypatch):
+    """And asked by many it is asked by few at once."""
+    await house.register("iris")
+    assert (await house("GET", "/registry"))[0] == 200
+    answer, threads = threading.Event(), []
+
+    def hang(self, *given):
+        threads.append(given)
+        answer.wait(60)
+        return was(self, *given)
+
+    was = FileRegistry._state
+    monkeypatch.setattr(FileRegistry, "_state", hang)
+    monkeypatch.setattr(control_registry, "ANSWER_S", 0.2)
+    asked = [house("GET", "/registry") for _ in range(10)]
+    asked.append(house("POST", "/registry/iris/promote", PROMOTE))
+    every = asyncio.gather(*asked)
+    assert (await house("GET", "/whoami"))[0] == 200
+    for status, problem in await every:
+        assert (status, problem["code"]) == (503, "registry-unavailable")
+    assert 0 < len(threads) <= control_registry.AT_ONCE
+    monkeypatch.setattr(control_registry, "ANSWER_S", 60)
+    answer.set()
+    assert (await house("GET", "/registry"))[0] == 200
+
+
+async def test_a_registry_that_is_away(tmp_path, tables):
+    settings = settings_in(tmp_path)
+    registry = RegistrySettings(url=f"mlflow://127.0.0.1:{free_port()}", timeout_s=1)
+    settings = msgspec.structs.replace(settings, registry=registry)
+    with_tables(settings, tables)
+    async with House(settings) as house:
+        for verb, path, body in (
+            ("GET", "/registry", None), ("POST", "/registry/iris/promote", PROMOTE),
+            ("POST", "/rollouts/iris/orders", ORDER),
+        ):  # fmt: skip
+            status, problem = await house(verb, path, body)
+            assert (status, problem["code"]) == (503, "registry-unavailable")
+        assert (await house("GET", "/rollouts/iris"))[1]["orders"] == []
+        assert (await house("POST", "/hooks/registry", {}))[0] == 404  # no secrets
+
+
+# -- rollouts --------------------------------------------------------------------------------------
+
+
+def opened(**more):
+    fields = {"id": new_id(), "model": "iris", "from_version": 1, "to_version": 2, "author": "ann",
+              "strategy": "canary", "reason": "better", "started": 5.0, "updated": 6.0,
+              "since": 6.0, "why": "0.4 % of calls fail"}  # fmt: skip
+    return Rollout(**fields | more)
+
+
+async def test_how_rollouts_stand(house):
+    books, one = await house.deploying(), opened(state="stepping", figures={"errors": {"new": 0.1}})
+    shares = (Share(1, WHOLE * 3 // 4), Share(2, WHOLE // 4))
+    run = [
+        Deployment(model="iris", version=0, state="retired", since=1.0),
+        Deployment(model="iris", version=1, state="serving", share=7500, since=2.0, count=4),
+        Deployment(model="iris", version=2, state="serving", share=2500, since=3.0, count=1),
+    ]
+    events = [
+        Event(
+            rollout=one.id, model="iris", at=t, kind="stepping", author="headrace", text=f"step {t}"
+        )
+        for t in (5.0, 6.0)
+    ]
+    route = Route("iris", 7, shares, watched=True)
+    assert await books.commit(
+        Change(model="iris", rollout=one, route=route, deployments=run, events=events)
+    )
+    _, iris = await house("GET", "/rollouts/iris", who="viewer")
+    assert iris["route"] == {
+        "revision": 7, "shadow": 0, "shadow_share": 0,
+        "shares": [{"version": 1, "of_whole": 7500}, {"version": 2, "of_whole": 2500}],
+    }  # fmt: skip
+    assert (iris["stable"], iris["strategy"], iris["alias"]) == (1, "rolling", "production")
+    assert [each["version"] for each in iris["deployments"]] == [1, 2]
+    assert (
+        iris["rollout"]["why"] == "0.4 % of calls fail" and iris["rollout"]["state"] == "stepping"
+    )
+    assert iris["rollout"]["figures"] == {"errors": {"new": 0.1}}
+    _, told = await house("GET", f"/rollouts/iris/{one.id}")
+    assert [event["text"] for event in told["events"]] == ["step 5.0", "step 6.0"]
+    assert (await house("GET", f"/rollouts/wine/{one.id}"))[1]["code"] == "rollout-not-found"
+    _, every = await house("GET", "/rollouts")
+    assert [(m["model"], m["stable"]) for m in every["models"]] == [("iris", 1), ("wine", None)]
+    _, page = await house("GET", "/rollouts/iris/history?limit=1")
+    assert [each["id"] for each in page["rollouts"]] == [one.id] and page["next"] is None
+    async with AsyncControl(house.path) as control:
+        [read, wine] = await control.ask(rollout.deployed())
+        assert read == await control.ask(rollout.deployed_one("iris")) and wine.route is None
+        assert read.rollout and read.rollout.id == one.id and read.route.shares[1].of_whole == 2500
+        assert [each.count for each in read.deployments] == [4, 1]
+        assert (await control.ask(rollout.rollouts("iris"))).rollouts == [read.rollout]
+        assert (await control.ask(rollout.rollout("iris", one.id))).events[1].text == "step 6.0"
+    for path in ("/rollouts/ocr", "/rollouts/none/history"):
+        status, problem = await house("GET", path)
+        assert (status, problem["code"]) == (404, "model-not-deployed")
+        assert "deployed are iris, wine" in problem["detail"]
+
+
+async def test_a_start_is_ordered_and_moves_the_alias(house):
+    await house.register("iris", 2)
+    body = ORDER | {"strategy": "blue-green"}
+    status, done = await house("POST", "/rollouts/iris/orders", body, who="operator")
+    assert (status, done["order"]["kind"], done["order"]["strategy"]) == (
+        200,
+        "start",
+        "blue-green",
+    )
+    assert done["promotion"]["to"] == 1 and done["promotion"]["author"] == "a-operator"
+    body = ORDER | {"version": 2, "strategy": "shadow"}
+    assert (await house("POST", "/rollouts/iris/orders", body))[1]["promotion"] is None
+    assert (await house("GET", "/registry"))[1]["models"]["iris"] == {"production": 1}
+    status, problem = await house("POST", "/rollouts/iris/orders", ORDER | {"version": 9})
+    assert (status, problem["code"]) == (404, "model-not-found")
+    books = await house.deploying()
+    assert [(o.version, o.strategy) for o in await books.orders_open("iris")] == [
+        (1, "blue-green"), (2, "shadow"),
+    ]  # fmt: skip
+    assert house.looks == 3  # of the alias, and of each order
+    async with AsyncControl(house.url, token=TOKENS["operator"]) as control:
+        done = await control.ask(promotion.promote("iris", 2, "again", instead_of=1))
+        [last, _, _] = await control.ask(promotion.promotions("iris", 3))
+        assert last == done and (done.before, done.to, done.author) == (1, 2, "a-operator")
+        assert (await control.ask(promotion.registered()))["iris"] == {"production": 2}
+        assert (await control.ask(promotion.registered_one("iris"))).versions[0].number == 2
+        ordered = await control.ask(rollout.order("iris", "start", "x", version=1))
+        assert ordered.promotion.to == 1 and ordered.order.kind == "start"
+    assert ("asked", "a-operator asked to start the rollout of 1: better at night") in (
+        house.heard.texts()
+    )
+
+
+async def test_what_is_asked_of_an_open_rollout(house):
+    books, first = await house.deploying(), opened(id=new_id())
+    await books.commit(Change(model="iris", rollout=first))
+    for kind, status in (("resume", 409), ("pause", 200), ("promote", 200), ("rollback", 200)):
+        body = {"order": kind, "reason": "a closer look"}
+        assert (await house("POST", "/rollouts/iris/orders", body))[0] == status, kind
+    status, problem = await house("POST", "/rollouts/wine/orders", body)
+    assert (status, problem["code"]) == (409, "rollout-state")
+    for change in ({"version": 2}, {"strategy": "canary"}, {"order": "stop"}, {"reason": ""}):
+        status, problem = await house("POST", "/rollouts/iris/orders", body | change)
+        assert (status, problem["code"]) == (422, "validation-failed"), change
+    assert (await house("POST", "/rollouts/iris/orders", {"order": "start", "reason": "x"}))[
+        0
+    ] == 422
+
+
+async def test_the_way_back_from_one_that_is_done(house):
+    await house.register("iris", 2)
+    books = await house.deploying()
+    await books.commit(Change(model="iris", rollout=opened(state="done", ended=9.0)))
+    await books.commit(Change(model="iris", rollout=opened(id=new_id(), state="stopped", ended=9.5,
+                                                           to_version=3)))  # fmt: skip
+    await house("POST", "/registry/iris/promote", PROMOTE | {"version": 2})
+    body = {"order": "rollback", "reason": "complaints"}
+    status, done = await house("POST", "/rollouts/iris/orders", body)
+    assert (status, done["order"]["kind"], done["order"]["version"]) == (200, "start", 1)
+    assert done["order"]["strategy"] == "blue-green"
+    assert (done["promotion"]["before"], done["promotion"]["to"]) == (2, 1)
+
+
+async def test_a_shadow_that_is_promoted_takes_the_alias(house):
+    await house.register("iris", 2)
+    books = await house.deploying()
+    await books.commit(Change(model="iris", rollout=opened(strategy="shadow")))
+    body = {"order": "promote", "reason": "it says the same"}
+    _, done = await house("POST", "/rollouts/iris/orders", body)
+    assert done["promotion"]["to"] == 2
+
+
+# -- webhooks of the registry (F19) ----------------------------------------------------------------
+
+
+def hook(id, at=None, secret=SECRET, model="iris"):
+    said = json.dumps({"type": "alias", "data": {"name": model}}).encode()
+    return sign([secret], id, int(time.time() if at is None else at), said), said
+
+
+async def test_webhooks_of_the_registry_shuffled_replayed_forged_stale(house):
+    """Each one is a hint once, whatever comes in whatever order, on both doors and by nobody's
+    token; and nothing but a hint: the registry alone says what is so."""
+    given = [hook(f"evt-{n}") for n in range(3)]
+    sent = [(headers, said, 200) for headers, said in given for _ in range(100)]
+    sent += [(*hook(f"evt-{n}", secret=new_secret()), 401) for n in range(20)]
+    sent += [(headers, said + b" ", 401) for headers, said in given]
+    sent += [(*hook(f"old-{n}", at=time.time() - 600), 400) for n in range(20)]
+    sent += [({}, b"{}", 401)] * 10
+    random.Random(5).shuffle(sent)
+    for n, (headers, said, status) in enumerate(sent):
+        reply = await house.raw(
+            "POST", "/hooks/registry", who="" if n % 2 else None, headers=headers, content=said
+        )
+        assert reply.status_code == status
+        if status != 200:
+            code = {400: "stale", 401: "signature-wrong"}[status]
+            assert reply.json()["code"] == code
+            assert reply.headers["content-type"] == "application/problem+json"
+    assert house.looks == len(given)
+    said = given[0][1]
+    signed = sign([mlflow_secret(SECRET)], "of-mlflow", int(time.time()), said)
+    names = ("X-MLflow-Delivery-Id", "X-MLflow-Timestamp", "X-MLflow-Signature")
+    headers = dict(zip(names, (signed[name] for name in (ID, TIMESTAMP, SIGNATURE)), strict=True))
+    status, told = await house("POST", "/hooks/registry", who="", headers=headers, content=said)
+    assert (status, told, house.looks) == (200, {"new": True}, len(given) + 1)
+    assert (await house("GET", "/hooks/registry"))[0] == 405
+    status, problem = await house("POST", "/hooks/registry", content=b"x" * 70_000)
+    assert (status, problem["code"]) == (413, "payload-too-large")
+
+
+async def test_without_a_secret_no_webhook_is_taken(tmp_path):
+    settings = msgspec.structs.replace(settings_in(tmp_path), registry=RegistrySettings())
+    headers, said = hook("evt-1")
+    async with House(settings) as house:
+        assert (await house("POST", "/hooks/registry", headers=headers, content=said))[0] == 404
+        assert house.looks == 0
+    settings = settings_in(tmp_path)
+    (tmp_path / "hooks.txt").write_text("short\n")
+    with capture_logs() as logged:
+        async with House(settings) as house:
+            assert (await house("GET", "/whoami"))[0] == 200
+            assert (await house("POST", "/hooks/registry", headers=headers, content=said))[0] == 404
+    assert any("are not taken" in one["event"] for one in logged)
+
+
 # -- the doors -------------------------------------------------------------------------------------
 
 
@@ -429,7 +766,7 @@ async def test_a_long_path_is_reached(tmp_path):
     async with House(settings) as house:
         assert house.control.port == 0
         async with AsyncControl(house.path) as control:
-            assert (await control.whoami()).name == ME
+            assert (await control.ask(scale.whoami())).name == ME
         open_files = len(list(Path("/proc/self/fd").iterdir()))
         with reachable(house.path) as name, Control(house.path):
             assert len(name) < 108
@@ -504,17 +841,19 @@ def test_a_user_without_a_name_has_a_number():
 
 def exercise(control):
     """What the sync client does, on either door."""
-    done = control.override("ocr", "cap", 4, "GPUs are lent", for_s=60)
+    done = control.ask(scale.override("ocr", "cap", 4, "GPUs are lent", for_s=60))
     assert done.override.kind == "cap" and done.warnings == []
-    assert [one.id for one in control.scaled_one("ocr").overrides] == [done.override.id]
-    assert [one.model for one in control.scaled()] == ["ocr", "face"]
-    assert control.decisions("ocr", 5).decisions == []
-    assert control.minutes("ocr", time.time() - 60)["calls"] == []
-    assert control.alarms() == []
-    assert [one.count for one in control.clear("ocr", done.override.id)] == [4]
-    assert control.overrides("ocr")[0].cleared_by == control.whoami().name
+    [one] = control.ask(scale.scaled_one("ocr")).overrides
+    assert one.id == done.override.id
+    assert [one.model for one in control.ask(scale.scaled())] == ["ocr", "face"]
+    assert control.ask(scale.decisions("ocr", 5)).decisions == []
+    assert control.ask(scale.minutes("ocr", time.time() - 60))["calls"] == []
+    assert control.ask(scale.alarms()) == []
+    assert [one.count for one in control.ask(scale.clear("ocr", done.override.id))] == [4]
+    [one] = control.ask(scale.overrides("ocr", 1))
+    assert one.cleared_by == control.ask(scale.whoami()).name
     with pytest.raises(CallRefused, match="scaled are ocr, face"):
-        control.scaled_one("none")
+        control.ask(scale.scaled_one("none"))
 
 
 async def test_both_clients_on_both_doors(house):
@@ -527,20 +866,18 @@ async def test_both_clients_on_both_doors(house):
 
         await asyncio.to_thread(sync)
         async with AsyncControl(where, token=token) as control:
-            done = await control.override("face", "set", 2, "why not", until=time.time() + 60)
-            assert (await control.scaled_one("face")).overrides == [done.override]
-            assert (await control.scaled())[1].overrides == [done.override]
-            assert (await control.overrides("face"))[0] == done.override
-            assert len(await control.clear("face")) == 1
-            assert (await control.decisions("face")).next is None
-            assert (await control.minutes("face", time.time() - 60))["minute"] == []
-            assert await control.alarms(open_only=False) == []
+            until = time.time() + 60
+            done = await control.ask(scale.override("face", "set", 2, "why not", until=until))
+            assert (await control.ask(scale.scaled_one("face"))).overrides == [done.override]
+            assert (await control.ask(scale.overrides("face")))[0] == done.override
+            assert len(await control.ask(scale.clear("face"))) == 1
+            assert await control.ask(scale.alarms(open_only=False)) == []
 
 
 async def test_nobody_is_there(tmp_path):
     path = tmp_path / SOCKET
     with Control(path) as control, pytest.raises(CallFailed, match=str(path)):
-        control.whoami()
+        control.ask(scale.whoami())
     async with AsyncControl(path) as control:
         with pytest.raises(CallFailed, match=str(path)):
-            await control.scaled()
+            await control.ask(scale.scaled())

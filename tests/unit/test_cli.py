@@ -24,7 +24,8 @@ from headrace.client.answers import ModelReadiness
 from headrace.errors import Unavailable
 
 COMMANDS = ["up", "gateway", "worker", "clerk", "call", "jobs", "dead", "models", "status",
-            "check", "scale", "autoscale", "control"]  # fmt: skip
+            "check", "scale", "autoscale", "control", "rollout", "build", "monitor", "retrain",
+            "deploy", "promote", "registry", "train", "runs", "plan", "profile"]  # fmt: skip
 TIMINGS = {"read_ms": 0.1, "queued_ms": 0.4, "executed_ms": 2.0, "total_ms": 2.5}
 ANSWER = {"result": {"same": True}, "model": "m", "version": "7", "request_id": "r1",
           "timings": TIMINGS}  # fmt: skip

@@ -194,6 +194,17 @@ def test_plain_says_what_happened():
     assert decided["data"]["details"] == {"before": 5, "count": 8, "mode": "advise"}
 
 
+def test_rollouts_are_of_deploy_and_one_that_went_wrong_is_urgent():
+    back = notices.rollout("ocr", "rolled-back", "12 % of its calls fail", 5.0, id="r1")
+    begun = notices.rollout("ocr", "started", "to version 4", 5.0, id="r1")
+    moved = notices.promoted("ocr", "ann moved production", 5.0, id="p1", data={"to": 4})
+    assert [one.urgent for one in (back, begun, moved)] == [True, False, False]
+    assert [json.loads(plain(Message(one), "shop"))["type"] for one in (back, begun, moved)] == [
+        "deploy.rollout.rolled-back", "deploy.rollout.started", "deploy.promotion.moved",
+    ]  # fmt: skip
+    assert "rotating_light" in json.loads(slack(Message(back), "shop"))["blocks"][0]["text"]["text"]
+
+
 def test_left_out_says_nothing_of_nothing():
     assert left_out(Message(moved())) == "" and left_out(Message(moved(), 1, {"alarm": 0})) == ""
 

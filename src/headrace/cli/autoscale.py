@@ -115,12 +115,14 @@ def explain(
 
 def read(house: Control, model: str, last: int, end: float | None, moves: bool) -> list[Decision]:
     """Oldest first."""
+    from headrace.client.scale import decisions
+
     found: list[Decision] = []
     cursor: str | None = None
     looked, most = 0, MOST_READ if moves else last
     while len(found) < last and looked < most:
         size = PAGE if moves else min(PAGE, last - len(found))
-        page = house.decisions(model, size, at=None if cursor else end, cursor=cursor)
+        page = house.ask(decisions(model, size, at=None if cursor else end, cursor=cursor))
         looked += len(page.decisions)
         found += [one for one in page.decisions if not moves or one.count != one.asked]
         cursor = page.next
@@ -187,7 +189,9 @@ def draw(house: Control, model: str, end: float, hours: int, path: Path) -> None
         say_error(f"--plot: {error.name} is not installed")
         say_hint("pip install 'headrace[plots]'")
         raise typer.Exit(MISUSED) from None
+    from headrace.client.scale import minutes
+
     since = end - hours * HOUR_S
     found = read(house, model, hours * 60, end, False)
-    minutes: dict[str, Any] = house.minutes(model, since, end)
-    draw_decisions(model, minutes, [one for one in found if one.at >= since], path)
+    seen: dict[str, Any] = house.ask(minutes(model, since, end))
+    draw_decisions(model, seen, [one for one in found if one.at >= since], path)

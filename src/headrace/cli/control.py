@@ -76,8 +76,9 @@ def token(
       headrace control token ann
       headrace control token ann --role operator
 
-    viewer reads, operator changes capacity, too, admin everything. The lines that it prints go into
-    the settings file of the house; the token goes to the person, and is kept nowhere else.
+    viewer reads, operator changes capacity and versions, too, admin everything. The lines that it
+    prints go into the settings file of the house; the token goes to the person, and is kept nowhere
+    else.
     """
     if not _NAME.fullmatch(name):
         raise typer.BadParameter(
@@ -113,8 +114,10 @@ def whoami(
       headrace control whoami
       headrace control whoami --control https://control.example --token-file ~/.headrace-token
     """
+    from headrace.client.scale import whoami as who
+
     with reach(file, url, token_file) as house:
-        me = house.whoami()
+        me = house.ask(who())
     if json:
         say_json(me)
     else:

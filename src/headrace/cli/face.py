@@ -9,18 +9,23 @@ import typer
 
 import headrace
 from headrace.cli.autoscale import autoscale
+from headrace.cli.build import build
 from headrace.cli.call import call
 from headrace.cli.check import check
 from headrace.cli.clerk import clerk
 from headrace.cli.control import control
 from headrace.cli.dead import dead
+from headrace.cli.deploy import deploy
 from headrace.cli.gateway import gateway
 from headrace.cli.jobs import jobs
 from headrace.cli.models import models
+from headrace.cli.monitor import monitor
 from headrace.cli.plan import plan
 from headrace.cli.profile import profile
 from headrace.cli.promote import promote
 from headrace.cli.registry import registry
+from headrace.cli.retrain import retrain
+from headrace.cli.rollout import rollout
 from headrace.cli.runs import runs
 from headrace.cli.scale import scale
 from headrace.cli.simulate import simulate
@@ -54,11 +59,14 @@ for command in (
     profile,
     train,
     promote,
+    build,
 ):
     app.command()(command)
 for name, noun in (
     ("jobs", jobs), ("dead", dead), ("webhooks", webhooks), ("scale", scale),
     ("autoscale", autoscale), ("control", control), ("registry", registry), ("runs", runs),
+    ("rollout", rollout), ("deploy", deploy), ("retrain", retrain),
+    ("monitor", monitor),
 ):  # fmt: skip
     app.add_typer(noun, name=name)
 
@@ -90,7 +98,11 @@ def _about(
       headrace autoscale explain iris     why so many
       headrace profile iris               what it carries, and how to pack it
       headrace train pipeline:Iris        data to a version, through gates
-      headrace promote iris 4               a version into production
+      headrace promote iris 4             a version into production
+      headrace monitor show iris          has its world changed, and is it still right?
+      headrace retrain show iris          when it is trained again, and what came of it
+      headrace build iris@4               a version as an image
+      headrace rollout show iris          how it comes to its callers, and back
       headrace simulate                   what a policy of capacity comes to, on past traffic
 
     \b

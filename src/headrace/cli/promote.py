@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from headrace.cli.registry import Model, Registry_, at
-from headrace.cli.told import DEFAULT_FILE, File, Json, console, say_json
+from headrace.cli.control import ControlUrl, TokenFile, reach
+from headrace.cli.registry import Model, Registry_, at, settled
+from headrace.cli.told import DEFAULT_FILE, File, Json, console, say_hint, say_json
 
 if TYPE_CHECKING:
+    from headrace.client.promotion import Promotion
     from headrace.registry.audit import Entry
 
 
@@ -32,6 +34,8 @@ def promote(
     ] = None,
     file: File = DEFAULT_FILE,
     url: Registry_ = "",
+    control: ControlUrl = "",
+    token_file: TokenFile = "",
     json: Json = False,
 ) -> None:
     """Put a version into production, and write down who and why.
@@ -42,25 +46,43 @@ def promote(
       headrace promote iris 5 --to canary --reason "ten per cent first"
       headrace promote iris none --to canary --reason "seen enough"
 
-    It moves an alias in the registry. `headrace registry log` shows who moved what.
+    It moves an alias in the registry: through the house, where one runs here or --control names it,
+    which then knows who you are, and begins the rollout. --registry goes past the house. `headrace
+    registry log` shows who moved what.
     """
+    from headrace.client import promotion as asks
+    from headrace.client.control import SOCKET, is_served
     from headrace.registry.promote import promote as move
 
     number = numbered(version)
-    done: Entry = at(
-        file,
-        url,
-        lambda desk: move(
-            desk.registry,
-            desk.audit,
-            model,
-            number,
-            alias=to,
-            author=author or whoami(),
-            reason=reason,
-            seen=instead_of,
-        ),
-    )
+    done: Promotion | Entry
+    if not url and (control or is_served(settled(file).state() / SOCKET)):
+        if author:
+            raise typer.BadParameter(
+                "the house says who you are: leave it out", param_hint="--author"
+            )
+        asked = asks.promote(model, number, reason, alias=to, instead_of=instead_of)
+        with reach(file, control, token_file) as house:
+            done = house.ask(asked)
+        if not control and (known := settled(file).models.get(model)) and known.deploy:
+            say_hint(f"headrace rollout show {model} --watch")
+    else:
+        said = "--registry" if url else "no house runs here"
+        say_hint(f"{said}: the registry itself is asked, and no house is told")
+        done = at(
+            file,
+            url,
+            lambda desk: move(
+                desk.registry,
+                desk.audit,
+                model,
+                number,
+                alias=to,
+                author=author or whoami(),
+                reason=reason,
+                seen=instead_of,
+            ),
+        )
     if json:
         say_json(done)
     elif done.before == done.to:

@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
+from headrace.cli.control import ControlUrl, TokenFile, reach
 from headrace.cli.told import DEFAULT_FILE, File, Json, console, say_json
 
 if TYPE_CHECKING:
+    from headrace.registry.audit import Entry
     from headrace.registry.choose import Desk
     from headrace.registry.port import Registry
     from headrace.registry.version import Version
@@ -149,6 +151,8 @@ def log(
     limit: Annotated[int, typer.Option(min=1, help="The newest so many.")] = 50,
     file: File = DEFAULT_FILE,
     url: Registry_ = "",
+    control: ControlUrl = "",
+    token_file: TokenFile = "",
     json: Json = False,
 ) -> None:
     """List who moved an alias, when, and why, the newest first.
@@ -156,10 +160,15 @@ def log(
     \b
       headrace registry log
       headrace registry log iris --json | jq -r '.[] | [.author, .reason] | @tsv'
+
+    The database of a house has what was moved through it, a file in house.state what was moved on
+    this machine without one. Where a house runs here, or --control names one, both are shown.
     """
     from headrace.cli import registry_tables as tables
 
     entries = at(file, url, lambda desk: desk.audit.entries(model, 2 * limit))
+    entries += of_the_house(model, min(2 * limit, 200), file, control, token_file)
+    entries.sort(key=lambda entry: entry.at, reverse=True)
     shown = tables.outcomes(entries)[:limit]
     say_json(shown) if json else tables.show_log(shown)
 
@@ -210,6 +219,21 @@ def serve(
     sys.stdout.flush()
     command = mlflow.command(python, host, int(port))
     os.execve(python, command, environment)  # noqa: S606 - signals come to it as to us
+
+
+def of_the_house(model: str, limit: int, file: str, control: str, token_file: str) -> list[Entry]:
+    """None where no house runs."""
+    from msgspec import convert
+
+    from headrace.client.control import SOCKET, is_served
+    from headrace.client.promotion import promotions
+    from headrace.registry.audit import Entry
+
+    if not control and not is_served(settled(file).state() / SOCKET):
+        return []
+    with reach(file, control, token_file) as house:
+        found = house.ask(promotions(model, limit))
+    return [convert(one, Entry, from_attributes=True) for one in found]
 
 
 # -- shared with `headrace promote` ----------------------------------------------------------------

@@ -124,7 +124,7 @@ def show_end(run: Run) -> None:
     show_verdicts(run)
     if run.state == "succeeded":
         out.print(f"\n[green]registered[/] {run.model} {run.version}, run {run.id}")
-        out.print(f"headrace promote {run.model} {run.version} --to production", style="dim")
+        out.print(f"headrace promote {run.model} {run.version} --reason ...", style="dim")
     elif run.state == "refused":
         shut = sum(not verdict.passed for verdict in run.verdicts)
         out.print(

@@ -59,65 +59,60 @@ Until = Annotated[
 ]
 
 
-@scale.command("set")
-def set_(
-    model: Model,
-    count: Count,
-    reason: Why,
-    for_: For = None,
-    until: Until = None,
-    file: File = DEFAULT_FILE,
-    url: ControlUrl = "",
-    token_file: TokenFile = "",
-    json: Json = False,
-) -> None:
+def hand(kind: str, help: str) -> None:
+    """The command of that kind: all take the same."""
+
+    @scale.command(kind, help=help)
+    def ask(
+        model: Model,
+        count: Count,
+        reason: Why,
+        for_: For = None,
+        until: Until = None,
+        file: File = DEFAULT_FILE,
+        url: ControlUrl = "",
+        token_file: TokenFile = "",
+        json: Json = False,
+    ) -> None:
+        from headrace.client.scale import override
+
+        if for_ and until:
+            raise typer.BadParameter("give --for or --until, not both")
+        for_s = seconds(for_, MOST_S) if for_ else None
+        until_s = moment(until) if until else None
+        with reach(file, url, token_file) as house:
+            done = house.ask(override(model, kind, count, reason, for_s=for_s, until=until_s))
+        if json:
+            say_json(done)
+        else:
+            tell(done)
+
+
+hand(
+    "set",
     """Have exactly so many workers, whatever the traffic.
 
     \b
       headrace scale set ocr 40 --for 2h --reason "load test"
       headrace scale set ocr 0 --until "2026-11-27 06:00" --reason "closed"
-    """
-    override("set", model, count, reason, for_, until, (file, url, token_file), json)
-
-
-@scale.command()
-def floor(
-    model: Model,
-    count: Count,
-    reason: Why,
-    for_: For = None,
-    until: Until = None,
-    file: File = DEFAULT_FILE,
-    url: ControlUrl = "",
-    token_file: TokenFile = "",
-    json: Json = False,
-) -> None:
+    """,
+)
+hand(
+    "floor",
     """Have at least so many workers; the traffic may ask for more.
 
     \b
       headrace scale floor ocr 12 --until 18:00 --reason "the sale begins at ten"
-    """
-    override("floor", model, count, reason, for_, until, (file, url, token_file), json)
-
-
-@scale.command()
-def cap(
-    model: Model,
-    count: Count,
-    reason: Why,
-    for_: For = None,
-    until: Until = None,
-    file: File = DEFAULT_FILE,
-    url: ControlUrl = "",
-    token_file: TokenFile = "",
-    json: Json = False,
-) -> None:
+    """,
+)
+hand(
+    "cap",
     """Have at most so many workers, also where calls wait for it.
 
     \b
       headrace scale cap ocr 4 --for 1d --reason "GPUs are lent to training"
-    """
-    override("cap", model, count, reason, for_, until, (file, url, token_file), json)
+    """,
+)
 
 
 @scale.command()
@@ -137,8 +132,10 @@ def clear(
       headrace scale clear ocr
       headrace scale clear ocr 01a2040df71fd3fbce42115a703e8fe3
     """
+    from headrace.client.scale import clear as take_back
+
     with reach(file, url, token_file) as house:
-        done = house.clear(model, id)
+        done = house.ask(take_back(model, id))
     if json:
         say_json(done)
         return
@@ -165,38 +162,17 @@ def show(
       headrace scale show ocr
       headrace scale show --json | jq '.[] | {model, count, ready}'
     """
+    from headrace.client.scale import overrides, scaled, scaled_one
+
     with reach(file, url, token_file) as house:
-        found = [house.scaled_one(model)] if model else house.scaled()
-        history = house.overrides(model, 5) if model else []
+        found = [house.ask(scaled_one(model))] if model else house.ask(scaled())
+        history = house.ask(overrides(model, 5)) if model else []
     if json:
         say_json(found[0] if model else found)
     elif model:
         show_one(found[0], history)
     else:
         show_all(found)
-
-
-def override(
-    kind: str,
-    model: str,
-    count: int,
-    reason: str,
-    for_: str | None,
-    until: str | None,
-    where: tuple[str, str, str],
-    json: bool,
-) -> None:
-    """Raises BadParameter."""
-    if for_ and until:
-        raise typer.BadParameter("give --for or --until, not both")
-    for_s = seconds(for_, MOST_S) if for_ else None
-    until_s = moment(until) if until else None
-    with reach(*where) as house:
-        done = house.override(model, kind, count, reason, for_s=for_s, until=until_s)
-    if json:
-        say_json(done)
-    else:
-        tell(done)
 
 
 def tell(done: OverrideSet) -> None:

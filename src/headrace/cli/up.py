@@ -119,7 +119,7 @@ async def welcome(house: House, json: bool) -> None:
 def counts(house: House) -> str:
     nouns = (
         ("gateway", house.gateways), ("worker", house.workers), ("clerk", house.clerks),
-        ("autoscaler", house.autoscalers),
+        ("autoscaler", house.autoscalers), ("deployer", house.deployers),
     )  # fmt: skip
     roles = [plural(len(roles), noun) for noun, roles in nouns if roles]
     return ", ".join(["a broker"] * bool(house.broker) + roles)
@@ -173,7 +173,7 @@ def show(settings: Settings, url: str, models: list[ServedModel], took_s: float)
     from rich.table import Table
 
     from headrace.cli.models import escaped
-    from headrace.house import first_count
+    from headrace.deploy.apply import first_count
 
     out = console()
     out.print(f"\n[bold]{url}[/]   docs [bold]{url}/docs[/]")

@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from headrace.errors import Problem, Refusal
-from headrace.worker.golden import close
+from headrace.likeness import close
 
 
 def same(got: bytes | Problem, expected: bytes | Problem) -> bool:

@@ -13,7 +13,10 @@ def worker(
     file: File = DEFAULT_FILE,
     model: Annotated[
         list[str] | None,
-        typer.Option(help="Serve this one; repeat it.", show_default="all of the file"),
+        typer.Option(
+            help="Serve this one, or a version of it: NAME@3; repeat it.",
+            show_default="all of the file",
+        ),
     ] = None,
     broker: Broker = None,
     metrics: Annotated[
@@ -28,9 +31,11 @@ def worker(
     \b
       headrace worker -f headrace.toml --broker nats://broker:4222
       headrace worker --model ocr --metrics 0.0.0.0:9100
+      headrace worker --model ocr@3
 
     What runs is finished and answered before they leave. Start as many as are needed, on as many
-    machines: they share one queue for each model.
+    machines: they share one queue for each model. A version comes from the registry; it gets
+    calls when it is rolled out (headrace rollout).
     """
     from headrace import roles
     from headrace.settings import load

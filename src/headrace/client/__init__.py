@@ -10,7 +10,8 @@ client/  write  input -> body            retry   pure: retry or not, and after h
          asks   method, path, reader     attempt one call as steps: send, wait, send ...
          read   reply -> answer, refusal ended   a stored job as steps, until it has ended
          handle a stored job in hand     face    Client and AsyncClient: two thin senders
-         scale  asks about capacity      control Control and AsyncControl: the same, for those
+         scale, rollout, promotion       asks of the control API
+         control                         Control and AsyncControl: two senders of those
 """
 
 from headrace.client.answers import (

@@ -41,6 +41,15 @@ def predict_many(model: str, inputs: Iterable[Any], kind: Any) -> Ask[list[Any]]
     return Ask("POST", path, lambda reply: answers_of(reply, kind), many_of(list(inputs)))
 
 
+def feedback(model: str, labels: Mapping[str, Any], at: float | None) -> Ask[int]:
+    """Safe to send again: of one call the last label counts."""
+    path = f"/models/{quote(model, safe='')}/feedback"
+    when = {} if at is None else {"at": at}
+    told = [{"request_id": call, "label": label} | when for call, label in labels.items()]
+    return Ask("POST", path, lambda reply: read_as(reply, dict[str, Any])["labels"], body_of(told),
+               answers=(202,), timed=False)  # fmt: skip
+
+
 def models() -> Ask[list[ServedModel]]:
     return Ask(
         "GET", "/models", lambda reply: read_as(reply, dict[str, list[ServedModel]])["models"]
@@ -99,6 +108,11 @@ def replay(id: str) -> Ask[Found]:
 
 def discard(id: str) -> Ask[None]:
     return Ask("POST", f"{_job(id)}/discard", lambda _: None, answers=(202,), timed=False)
+
+
+def query_of(**given: object) -> str:
+    """Of what is not None."""
+    return "?" + urlencode({name: value for name, value in given.items() if value is not None})
 
 
 def _job(id: str) -> str:

@@ -9,7 +9,6 @@ import asyncio
 import secrets
 import time
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
-from types import TracebackType
 from typing import Any, ClassVar, TypeVar, overload
 
 import httpx
@@ -21,6 +20,7 @@ from headrace.client.attempt import Send, Steps, Wait, attempts
 from headrace.client.ended import ended
 from headrace.client.errors import CallRefused
 from headrace.client.handle import AsyncJob, Job
+from headrace.client.held import AsyncHeld, Held
 from headrace.client.read import Found
 from headrace.client.retry import Outcome, RetryBudget
 
@@ -94,7 +94,7 @@ def _positive(deadline_s: float) -> float:
     return deadline_s
 
 
-class Client(_Settings):
+class Client(Held, _Settings):
     """Calls a house and blocks until the answer. May be used by several threads at once.
 
     with Client("http://127.0.0.1:8100", deadline_s=2) as client:
@@ -264,6 +264,11 @@ class Client(_Settings):
         """Removes a job that has ended, its input and its result. Raises CallRefused (404, 409)."""
         self._run(asks.discard(id))
 
+    def feedback(self, model: str, labels: Mapping[str, Any], *, at: float | None = None) -> int:
+        """What was right, by request id or job id: at most 1,000. `at`: Unix time at which it
+        became known; now. Gives how many were taken."""
+        return self._run(asks.feedback(model, labels, at))
+
     def models(self) -> list[ServedModel]:
         """What the house serves."""
         return self._run(asks.models())
@@ -311,19 +316,8 @@ class Client(_Settings):
     def close(self) -> None:
         self._http.close()
 
-    def __enter__(self) -> Client:
-        return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
-
-
-class AsyncClient(_Settings):
+class AsyncClient(AsyncHeld, _Settings):
     """`Client` for asyncio: the same methods, awaited, with the same arguments and errors.
 
     async with AsyncClient("http://127.0.0.1:8100", deadline_s=2) as client:
@@ -468,6 +462,13 @@ class AsyncClient(_Settings):
         """As `Client.discard`."""
         await self._run(asks.discard(id))
 
+    async def feedback(
+        self, model: str, labels: Mapping[str, Any], *, at: float | None = None
+    ) -> int:
+        """What was right, by request id or job id: at most 1,000. `at`: Unix time at which it
+        became known; now. Gives how many were taken."""
+        return await self._run(asks.feedback(model, labels, at))
+
     async def models(self) -> list[ServedModel]:
         """As `Client.models`."""
         return await self._run(asks.models())
@@ -514,14 +515,3 @@ class AsyncClient(_Settings):
 
     async def close(self) -> None:
         await self._http.aclose()
-
-    async def __aenter__(self) -> AsyncClient:
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        await self.close()

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from urllib.parse import quote, urlencode
+from urllib.parse import quote
 
 import msgspec
 
-from headrace.client.asks import Ask
+from headrace.client.asks import Ask, query_of
 from headrace.client.read import read_as
-from headrace.client.write import Body
+from headrace.client.write import body_of
+
+LISTED = 50
 
 
 class Me(msgspec.Struct, frozen=True):
@@ -122,6 +124,7 @@ def whoami() -> Ask[Me]:
 
 
 def scaled() -> Ask[list[ScaledModel]]:
+    """All models that are scaled."""
     return Ask("GET", "/scale", lambda reply: read_as(reply, _All).models, timed=False)
 
 
@@ -130,45 +133,51 @@ def scaled_one(model: str) -> Ask[ScaledModel]:
 
 
 def decisions(
-    model: str, limit: int, cursor: str | None = None, at: float | None = None
+    model: str, limit: int = LISTED, *, at: float | None = None, cursor: str | None = None
 ) -> Ask[DecisionPage]:
-    query = _query(limit=limit, cursor=cursor, at=at)
-    path = f"{_path(model)}/decisions{query}"
+    """Newest first; `at`: from that Unix time back."""
+    path = f"{_path(model)}/decisions{query_of(limit=limit, cursor=cursor, at=at)}"
     return Ask("GET", path, lambda reply: read_as(reply, DecisionPage), timed=False)
 
 
-def minutes(model: str, since: float, until: float | None) -> Ask[Minutes]:
-    path = f"{_path(model)}/minutes{_query(since=since, until=until)}"
+def minutes(model: str, since: float, until: float | None = None) -> Ask[Minutes]:
+    """Unix times, at most eight days apart."""
+    path = f"{_path(model)}/minutes{query_of(since=since, until=until)}"
     return Ask("GET", path, lambda reply: read_as(reply, _Minutes).minutes, timed=False)
 
 
-def overrides(model: str, limit: int) -> Ask[list[Override]]:
-    path = f"{_path(model)}/overrides{_query(limit=limit)}"
+def overrides(model: str, limit: int = LISTED) -> Ask[list[Override]]:
+    """All that ever were, newest first."""
+    path = f"{_path(model)}/overrides{query_of(limit=limit)}"
     return Ask("GET", path, lambda reply: read_as(reply, _Overrides).overrides, timed=False)
 
 
 def override(
-    model: str, kind: str, count: int, reason: str, for_s: float | None, until: float | None
+    model: str,
+    kind: str,
+    count: int,
+    reason: str,
+    *,
+    for_s: float | None = None,
+    until: float | None = None,
 ) -> Ask[OverrideSet]:
+    """`kind`: set, floor or cap; it takes the place of the one of its kind, and ends after four
+    hours where neither `for_s` nor `until` (Unix time) is given."""
     body = {"kind": kind, "count": count, "reason": reason, "for_s": for_s, "until": until}
-    data = Body("application/json", msgspec.json.encode(body))
     path = f"{_path(model)}/overrides"
-    return Ask("POST", path, lambda reply: read_as(reply, OverrideSet), data, timed=False)
+    return Ask("POST", path, lambda reply: read_as(reply, OverrideSet), body_of(body), timed=False)
 
 
-def clear(model: str, override_id: str) -> Ask[list[Override]]:
+def clear(model: str, override_id: str = "") -> Ask[list[Override]]:
+    """Takes back that one, or all of the model."""
     path = f"{_path(model)}/overrides" + (f"/{quote(override_id, safe='')}" if override_id else "")
     return Ask("DELETE", path, lambda reply: read_as(reply, _Cleared).cleared, timed=False)
 
 
-def alarms(open_only: bool, limit: int) -> Ask[list[Alarm]]:
-    path = f"/alarms{_query(open=int(open_only), limit=limit)}"
+def alarms(*, open_only: bool = True, limit: int = LISTED) -> Ask[list[Alarm]]:
+    path = f"/alarms{query_of(open=int(open_only), limit=limit)}"
     return Ask("GET", path, lambda reply: read_as(reply, _Alarms).alarms, timed=False)
 
 
 def _path(model: str) -> str:
     return f"/scale/{quote(model, safe='')}"
-
-
-def _query(**given: object) -> str:
-    return "?" + urlencode({name: value for name, value in given.items() if value is not None})

@@ -7,12 +7,16 @@ until that is gone.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
 import structlog
 
 from headrace.control.app import MOST_BODY, App
 from headrace.control.door import Door
+from headrace.control.hooks import HooksApi
 from headrace.control.people import People, Who
+from headrace.control.registry import RegistryApi
+from headrace.control.rollouts import RolloutsApi
 from headrace.control.scale import ScaleApi
 from headrace.httpapi.errands import Errands
 from headrace.httpserver import HttpServer
@@ -30,12 +34,27 @@ class Control:
     """`serving`: whether it is this one of the clerks. `port`: of TCP, 0 where it is not served."""
 
     def __init__(
-        self, settings: Settings, store: StoreDoor, told: Told, *, retry_s: float = RETRY_S
+        self,
+        settings: Settings,
+        store: StoreDoor,
+        told: Told,
+        look: Callable[[], None],
+        *,
+        retry_s: float = RETRY_S,
     ) -> None:
+        """`look`: has whoever deploys look at registry and orders, now."""
         self._settings, self._retry_s = settings, retry_s
         people = People(settings.control.people)
         self._errands: Errands[Who] = Errands(people.of, store, _refused)
-        self._app = App(people, self._errands, ScaleApi(settings, self._errands, told))
+        self._registry = RegistryApi(settings, self._errands, told, look)
+        self._app = App(
+            people,
+            self._errands,
+            ScaleApi(settings, self._errands, told),
+            self._registry,
+            RolloutsApi(settings, self._errands, told, self._registry, look),
+            HooksApi(settings, look),
+        )
         self._door = Door(settings.state())
         self._servers: list[HttpServer] = []
         self._waiting: asyncio.Task[None] | None = None
@@ -85,6 +104,7 @@ class Control:
             await asyncio.gather(self._waiting, return_exceptions=True)
         await self._close_servers()
         await self._errands.close(GRACE_S)
+        await self._registry.close()
 
     async def _close_servers(self) -> None:
         """Who is next may take the socket before the last answers are out."""

@@ -37,12 +37,12 @@ class ScaleApi:
         self._scaling: Scaling | None = None
 
     async def all(self, request: Request, who: Who) -> None:
-        _bare(request)
+        read_query(request)
         views = [await self._view(policy) for policy in self._policies.values()]
         answer_json(request, {"mode": self._settings.autoscale.mode, "models": views})
 
     async def one(self, request: Request, who: Who, model: str) -> None:
-        _bare(request)
+        read_query(request)
         answer_json(request, await self._view(self._policy(model)))
 
     async def decisions(self, request: Request, who: Who, model: str) -> None:
@@ -190,12 +190,6 @@ def _minute_fields() -> tuple[str, ...]:
     from headrace.store.scaling import Minute
 
     return Minute.__struct_fields__
-
-
-def _bare(request: Request) -> None:
-    """Raises Invalid."""
-    if request.query:
-        raise Invalid("no parameter is known here")
 
 
 def _unix(name: str, text: str) -> float:

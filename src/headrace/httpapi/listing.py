@@ -39,6 +39,8 @@ def read_query(request: Request, *names: str) -> dict[str, str]:
     if len(query) != len(pairs):
         raise Invalid("a parameter is given twice")
     unknown = query.keys() - set(names)
+    if unknown and not names:
+        raise Invalid("no parameter is known here")
     if unknown:
         expected = " or ".join(filter(None, (", ".join(names[:-1]), names[-1])))
         raise Invalid(f"{sorted(unknown)[0]}: expected {expected}")

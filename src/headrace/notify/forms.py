@@ -12,7 +12,11 @@ from headrace.notify.pile import Message
 MOST_TEXT = 2_900  # Slack refuses sections above 3,000 characters
 _ESCAPED = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;"})  # or <!channel> calls everybody
 _HALF = re.compile(r"&[a-z]*$")
-_SIGNS = {"began": ":rotating_light: ", "ended": ":white_check_mark: "}
+_SIGNS = {
+    "began": ":rotating_light: ", "rolled-back": ":rotating_light: ",
+    "ended": ":white_check_mark: ",
+}  # fmt: skip
+_ROOMS = {"promotion": "deploy", "rollout": "deploy", "retraining": "train"}  # others: scale
 
 
 def slack(message: Message, house: str) -> bytes:
@@ -32,7 +36,11 @@ def slack(message: Message, house: str) -> bytes:
 def plain(message: Message, house: str) -> bytes:
     """The body for a program."""
     notice = message.notice
-    parts = ["scale", notice.kind, *([notice.state] if notice.state else [])]
+    parts = [
+        _ROOMS.get(notice.kind, "scale"),
+        notice.kind,
+        *([notice.state] if notice.state else []),
+    ]
     data = {
         "house": house, "model": notice.model, "text": notice.text, "name": notice.name,
         "state": notice.state, "times": message.times, "left_out": message.left_out,

@@ -9,7 +9,7 @@ import msgspec
 
 from headrace.records import new_id
 
-Kind = Literal["decision", "override", "alarm", "failing"]
+Kind = Literal["decision", "override", "alarm", "failing", "promotion", "rollout", "retraining"]
 #: These go first, and have messages kept for them.
 URGENT = frozenset({"alarm", "failing"})
 
@@ -23,15 +23,16 @@ class Notice(msgspec.Struct, frozen=True, kw_only=True):
     text: str
     at: float = msgspec.field(default_factory=time.time)
     data: dict[str, Any] = {}
-    #: Of an alarm: which. Of an override: its id.
+    #: Of an alarm: which. Of an override, a promotion, a rollout: its id. Of a retraining: its run.
     name: str = ""
-    #: began or ended, set, cleared or expired, raised or lowered.
+    #: began or ended, set, cleared or expired, raised or lowered, moved; of a rollout: started,
+    #: asked, done or rolled-back; of a retraining: started, registered, promoted, out or failed.
     state: str = ""
     id: str = msgspec.field(default_factory=lambda: f"ntc_{new_id()}")
 
     @property
     def urgent(self) -> bool:
-        return self.kind in URGENT
+        return self.kind in URGENT or self.state == "rolled-back"
 
     @property
     def subject(self) -> tuple[str, str, str]:
@@ -65,6 +66,27 @@ def hand(
     return Notice(
         kind="override", model=model, text=text, at=at, data=data or {}, name=id, state=state
     )
+
+
+def promoted(model: str, text: str, at: float, *, id: str, data: dict[str, Any]) -> Notice:
+    """An alias was moved by a person."""
+    return Notice(
+        kind="promotion", model=model, text=text, at=at, data=data, name=id, state="moved"
+    )
+
+
+def rollout(
+    model: str, state: str, text: str, at: float, *, id: str, data: dict[str, Any] | None = None
+) -> Notice:
+    """A rollout started, ended, or a person asked something of it."""
+    return Notice(
+        kind="rollout", model=model, text=text, at=at, data=data or {}, name=id, state=state
+    )
+
+
+def retraining(model: str, state: str, text: str, at: float, *, run: str) -> Notice:
+    """A model is trained again, or what came of it."""
+    return Notice(kind="retraining", model=model, text=text, at=at, name=run, state=state)
 
 
 def alarm(

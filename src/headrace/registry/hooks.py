@@ -98,9 +98,10 @@ class Hooks:
             # Whoever cannot sign is not told how old it is.
             name = signatures.verify(keys, theirs or given, body, now=now, tolerance_s=float("inf"))
         except SignatureWrong as error:
-            return Judged(401, "signature-wrong", str(error))
+            return Judged(401, code="signature-wrong", detail=str(error))
         if abs(now - int((theirs or given)[signatures.TIMESTAMP])) > TOLERANCE_S:
-            return Judged(400, "stale", f"sent more than {TOLERANCE_S} s ago, or the clocks differ")
+            said = f"sent more than {TOLERANCE_S} s ago, or the clocks differ"
+            return Judged(400, code="stale", detail=said)
         if not self._seen.is_new(name, now):
             return Judged(200)
         return Judged(200, hint=Hint(_model_of(body)))
