@@ -1,6 +1,6 @@
 """The whole house on one machine: `headrace up`.
 
-broker (nats-server) <- gateways, clerk, autoscale, workers <- model processes
+broker (nats-server) <- gateways, clerk, deploy, autoscale, workers <- model processes
 all children of this process: restarted when they die, stopped in order, nothing left behind
 
 It is also the orchestrator of its workers: `local://`, on a socket in its temporary folder.
@@ -26,6 +26,7 @@ from urllib.parse import quote
 
 import structlog
 
+from headrace.deploy.apply import first_count
 from headrace.lifecycle import die_with_parent, end
 from headrace.orchestrator.crew import MOST, Crew
 from headrace.orchestrator.door import Door
@@ -85,6 +86,9 @@ class House:
         self.gateways: list[Role] = []
         self.clerks: list[Role] = []
         self.autoscalers: list[Role] = []
+        self.retrainers: list[Role] = []
+        self.monitors: list[Role] = []
+        self.deployers: list[Role] = []
         self.crew = Crew(settings.models, self._worker, GRACE_S)
         self.environment: dict[str, str] = {}
         self._door: Door | None = None
@@ -166,11 +170,21 @@ class House:
         self.clerks = self._made("clerk", self.settings.clerk.count)
         scaled = self.settings.autoscale.mode != "off"
         self.autoscalers = self._made("autoscale", self.settings.autoscale.count if scaled else 0)
+        trained = any(model.retrain for model in self.settings.models.values())
+        self.retrainers = self._made("retrain", 1 if trained else 0)
+        watched = any(model.monitor for model in self.settings.models.values())
+        self.monitors = self._made("monitor", 1 if watched else 0)
+        deployed = any(model.deploy for model in self.settings.models.values())
+        self.deployers = self._made("deploy", 1 if deployed else 0)
         if self.broker:
             self.broker.start()
-        for model in self.settings.models:
-            self.crew.scale(model, first_count(self.settings, model), "the house opens")
-        for role in (*self.gateways, *self.clerks, *self.autoscalers):
+        for name, model in self.settings.models.items():
+            if not model.deploy or not self._orchestrated():  # else deploy says which version
+                self.crew.scale(name, first_count(self.settings, name), "the house opens")
+        for role in (
+            *self.gateways, *self.deployers, *self.clerks, *self.autoscalers, *self.retrainers,
+            *self.monitors,
+        ):  # fmt: skip
             role.start()
         if self._door:
             self._opening = asyncio.create_task(self._door.open())
@@ -184,7 +198,14 @@ class House:
             *self.gateways,
             *self.clerks,
             *self.autoscalers,
+            *self.retrainers,
+            *self.monitors,
+            *self.deployers,
         ]
+
+    def _orchestrated(self) -> bool:
+        """Others can start workers."""
+        return bool(self._door or self.settings.orchestrator.url)
 
     async def _watch(self) -> None:
         """Starts again whoever died."""
@@ -232,7 +253,7 @@ class House:
                 told(role.name)
             await asyncio.gather(*(end(r.process, GRACE_S, hurry) for r in roles if r.process))
 
-        await stop(self.autoscalers)
+        await stop([*self.deployers, *self.autoscalers, *self.retrainers])
         if self._door and self._opening:
             await self._opening
             await self._door.close()
@@ -240,7 +261,7 @@ class House:
         for role in (*self.workers, *self.crew.leaving):
             told(role.name)
         await self.crew.close(hurry)
-        await stop(self.clerks)
+        await stop([*self.monitors, *self.clerks])
         await stop([self.broker] if self.broker else [])
         self._remove_folders()
 
@@ -248,14 +269,6 @@ class House:
         if self._folder:  # else it was never opened, and "" would be the working directory
             for folder in (Path(self._folder), _memory_folder(self._folder)):
                 shutil.rmtree(folder, ignore_errors=True)
-
-
-def first_count(settings: Settings, model: str) -> int:
-    """Workers of a model when the house opens: what was scaled before is forgotten."""
-    ours = settings.models[model]
-    if settings.autoscale.mode != "act" or ours.scale is None:
-        return ours.workers
-    return min(max(ours.workers, ours.scale.least), ours.scale.most)
 
 
 def sweep(name: str) -> None:

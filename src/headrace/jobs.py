@@ -64,13 +64,14 @@ class Outcome(msgspec.Struct, array_like=True, frozen=True):
 
 
 class Returned(msgspec.Struct, array_like=True, frozen=True):
-    """One reply message: every outcome of one batch that belongs to one gateway.
+    """One reply message: every outcome of one batch that belongs to one gateway. `workload` ran it
+    (`deployments.workload_of`), which callers know as that `version`.
 
     `sent` is the Unix time at which the worker sent it: what it waits then is the reply side's.
     Where `ref` names an object, that holds the whole message; here are the outcomes without bodies.
     """
 
-    model: str
+    workload: str
     version: str
     worker: str
     sent: float

@@ -209,6 +209,6 @@ problem_bytes = msgspec.msgpack.Encoder().encode
 read_problem = msgspec.msgpack.Decoder(Problem).decode
 
 
-def queue_name(model: str, priority: Priority) -> str:
+def queue_name(workload: str, priority: Priority) -> str:
     """On the broker. The queue of bulk jobs is pulled only while nothing interactive waits."""
-    return f"{model}+bulk" if priority is Priority.BULK else model
+    return f"{workload}+bulk" if priority is Priority.BULK else workload

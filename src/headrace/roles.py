@@ -13,8 +13,10 @@ from typing import Any
 
 import structlog
 
+from headrace.announce import LOOK, TO_DEPLOY
 from headrace.broker.port import Broker
 from headrace.cache.port import Cache
+from headrace.deployments import parted, workload_of
 from headrace.gateway.role import Gateway, address
 from headrace.lifecycle import Stop
 from headrace.objects.port import Objects
@@ -23,6 +25,7 @@ from headrace.schemes import BROKERS, CACHES, OBJECTS, ORCHESTRATORS, build
 from headrace.settings import Settings, SettingsError
 from headrace.store.door import StoreDoor
 from headrace.telemetry import logs
+from headrace.worker.artifact import Place
 from headrace.worker.role import Worker
 
 log = structlog.get_logger("headrace.roles")
@@ -107,7 +110,7 @@ async def run_clerk(settings: Settings) -> None:
     await broker.open()
     door, read_door = StoreDoor(settings, waits=False), StoreDoor(settings)
     clerk = Clerk(settings, broker, door)
-    control = Control(settings, read_door, notify)
+    control = Control(settings, read_door, notify, lambda: broker.send(TO_DEPLOY, LOOK))
     await notify.open()
     await clerk.open()
     try:
@@ -155,19 +158,122 @@ async def run_autoscale(settings: Settings) -> None:
     await door.close()
 
 
+async def run_deploy(settings: Settings) -> None:
+    """Raises SettingsError where no model's versions come from the registry."""
+    from headrace.deploy.role import DeployRole
+    from headrace.notify.notify import notify_of
+    from headrace.registry.choose import desk
+
+    if not any(model.deploy for model in settings.models.values()):
+        raise SettingsError("no [models.NAME.deploy]: there is no version to roll out")
+    stop = Stop()
+    notify, orchestrator, found = notify_of(settings), orchestrator_of(settings), desk(settings)
+    broker = broker_of(settings, "deploy")
+    await broker.open()
+    await found.registry.open()
+    if orchestrator:
+        await orchestrator.open()
+    door = StoreDoor(settings)
+    deploy = DeployRole(settings, broker, door, found, orchestrator, notify.tell)
+    await notify.open()
+    await deploy.open()
+    await stop.wait()
+    await deploy.drain()
+    await notify.close()
+    if orchestrator:
+        await orchestrator.close()
+    await found.registry.close()
+    await broker.close()
+    await door.close()
+
+
+async def run_monitor(settings: Settings) -> None:
+    """Raises SettingsError where nothing is watched."""
+    from headrace.notify.notify import notify_of
+
+    if not any(model.monitor for model in settings.models.values()):
+        raise SettingsError("no [models.NAME.monitor]: there is nothing to watch")
+    try:
+        from headrace.monitor.role import Monitoring
+        from headrace.store.places import place
+    except ImportError as error:
+        hint = "install it with: pip install 'headrace[monitoring]'"
+        raise SettingsError(f"models.NAME.monitor needs {error.name}; {hint}") from error
+    stop = Stop()
+    notify = notify_of(settings)
+    broker = broker_of(settings, "monitor")
+    await broker.open()
+    door = StoreDoor(settings)
+    objects = place("objects.url", settings.objects_url(), settings.objects.timeout_s)
+    monitoring = Monitoring(settings, broker, door, objects, notify.tell)
+    await notify.open()
+    await monitoring.open()
+    await stop.wait()
+    await monitoring.drain()
+    await notify.close()
+    await broker.close()
+    await door.close()
+
+
+async def run_retrain(settings: Settings, file: str) -> None:
+    """Raises SettingsError where nothing is to be trained again."""
+    from headrace.notify.notify import notify_of
+
+    if not any(model.retrain for model in settings.models.values()):
+        raise SettingsError("no [models.NAME.retrain]: there is nothing to train again")
+    from headrace.retrain.role import Retrainer
+
+    stop = Stop()
+    notify = notify_of(settings)
+    broker = broker_of(settings, "retrain")
+    await broker.open()
+    door = StoreDoor(settings)
+    retrainer = Retrainer(settings, file, broker, door, notify.tell)
+    await notify.open()
+    await retrainer.open()
+    await stop.wait()
+    await retrainer.drain()
+    await notify.close()
+    await broker.close()
+    await door.close()
+
+
+def place_of(settings: Settings, model: str, version: int) -> Place | None:
+    """How a version comes here; None: it is the settings' own files. Raises SettingsError."""
+    if not version:
+        return None
+    from headrace.registry.choose import desk
+    from headrace.worker.artifact import place_of
+
+    return place_of(desk(settings), model, version)
+
+
+def named(settings: Settings, workloads: list[str]) -> list[tuple[str, int]]:
+    """Models and versions. Raises SettingsError."""
+    known = ", ".join(settings.models) or "none: the settings have no [models.NAME]"
+    found = []
+    for workload in workloads:
+        try:
+            found.append(parted(workload))
+        except ValueError:
+            found.append(("", 0))
+        if found[-1][0] not in settings.models:
+            raise SettingsError(f"model {workload}: expected one of {known}, or one@VERSION")
+    if not found:
+        raise SettingsError(f"model (none): expected one of {known}")
+    return found
+
+
 async def run_worker(
-    settings: Settings, models: list[str], metrics_listen: str | None = None
+    settings: Settings, workloads: list[str], metrics_listen: str | None = None
 ) -> None:
-    """The named models, one worker each, in this process. Raises SettingsError."""
-    unknown = [name for name in models if name not in settings.models]
-    if unknown or not models:
-        known = ", ".join(settings.models) or "none: the settings have no [models.NAME]"
-        raise SettingsError(f"model {', '.join(unknown) or '(none)'}: expected one of {known}")
+    """The models or versions named, one worker each, in this process. Raises SettingsError."""
+    models = named(settings, workloads)
     stop = Stop()
     door = StoreDoor(settings)
     workers, brokers = [], []
-    for name in models:
-        broker = broker_of(settings, f"worker {name}")
+    for name, version in models:
+        broker = broker_of(settings, f"worker {workload_of(name, version)}")
         await broker.open()
         brokers.append(broker)
         worker = Worker(
@@ -179,6 +285,8 @@ async def run_worker(
             door,
             settings.jobs,
             ack_wait_s=settings.broker.ack_wait_s,
+            version=version,
+            place=place_of(settings, name, version),
         )
         workers.append(worker)
         await worker.open(address(metrics_listen) if metrics_listen else None)
@@ -198,8 +306,9 @@ def run(role: str, settings: Settings, work: Any) -> None:
 
 
 def main(arguments: list[str]) -> None:
-    """`python -m headrace.roles gateway|worker|clerk|autoscale FILE [MODEL]`: what the house
-    starts. Without the command line's libraries, which a role has no use for (20 MB, 0.2 s)."""
+    """`python -m headrace.roles gateway|worker|clerk|autoscale FILE [MODEL[@VERSION]]`: what the
+    house starts. Without the command line's libraries, which a role has no use for (20 MB, 0.2
+    s)."""
     import signal
 
     from headrace.lifecycle import die_with_parent
@@ -214,6 +323,12 @@ def main(arguments: list[str]) -> None:
         run("clerk", settings, run_clerk(settings))
     elif role == "autoscale":
         run("autoscale", settings, run_autoscale(settings))
+    elif role == "deploy":
+        run("deploy", settings, run_deploy(settings))
+    elif role == "monitor":
+        run("monitor", settings, run_monitor(settings))
+    elif role == "retrain":
+        run("retrain", settings, run_retrain(settings, path or ""))
     else:
         run("worker", settings, run_worker(settings, arguments[2:], "127.0.0.1:0"))
 

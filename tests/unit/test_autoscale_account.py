@@ -70,3 +70,13 @@ def test_the_lag_is_the_longest_since_it_was_told(app):
     assert [account.outstanding().reply_lag_s for _ in range(2)] == [2.5, 0.0]
     app.dispatch.longest_lag_s = -1.0
     assert account.outstanding().reply_lag_s == 0.0, "clocks that differ"
+
+
+async def test_versions_are_told_of_as_their_model(app):
+    for workload in ("oak", "oak@3", "oak@3"):
+        start(app, workload)
+    told = Account(app).outstanding()
+    assert told.arrived == {"oak": 3}
+    assert told.calls == {"oak": 3, "oak@3": 2}, "other gateways admit to one version's workers"
+    assert list(told.oldest_s) == ["oak"]
+    assert app.open_calls() == {"oak": 3}

@@ -89,3 +89,14 @@ def test_every_waiting_job_is_looked_at_again():
             for age in (0.0, 59.999, 60.0, 1e6):
                 move = look(due(looks=looks, priority=priority, created=NOW - age), FULL)
                 assert 0 < move.look_again_s <= LOOK_MOST_S
+
+
+def test_a_job_is_looked_for_in_the_queue_of_its_version():
+    def third(model, _):
+        return f"{model}@3"
+
+    queues = FULL | {("iris@3", SOON): 0}
+    assert decide(due(), NOW, queues, AGEING_S, third).publish is SOON
+    queues = EMPTY | {("iris@3", SOON): 9}
+    assert decide(due(), NOW, queues, AGEING_S, third).publish is None
+    assert decide(due(), NOW, EMPTY, AGEING_S, third).look_again_s == AWAY_S

@@ -62,7 +62,7 @@ async def test_an_outcome_finds_its_call_and_only_once(door):
     assert [o.body for o in one.seen] == [b"%d" % first]
     assert [o.body for o in two.seen] == [b"%d" % second]
     assert dispatch.unknown == 1
-    assert dispatch.by_model == {"m": 0}
+    assert dispatch.by_workload == {"m": 0}
 
 
 async def test_the_deadline_ends_what_nobody_answers(door):
@@ -154,5 +154,5 @@ async def test_a_cancelled_call_is_forgotten(door):
     reply(broker, dispatch, number)
     await asyncio.sleep(0.02)
     assert ends.seen == [] and dispatch.unknown == 1
-    assert dispatch.by_model == {"m": 0}
+    assert dispatch.by_workload == {"m": 0}
     assert await objects.names() == []

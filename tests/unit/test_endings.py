@@ -81,7 +81,7 @@ async def bench(monkeypatch):
     monkeypatch.setattr(module, "AGAIN_S", 0.005)
     bench = Bench()
     yield bench
-    await bench.endings.flush(1.0)
+    await bench.endings.flush(10.0)
     assert not bench.endings.pending
 
 
@@ -99,7 +99,7 @@ async def bench(monkeypatch):
 )
 async def test_what_becomes_of_a_job(bench, outcome, tries, state):
     bench.add("a", outcome, tries)
-    await bench.endings.flush(1.0)
+    await bench.endings.flush(10.0)
     ending = bench.written()["a"]
     assert (ending.state, ending.attempt) == (state, 7)
     assert (bench.settled, bench.given_back) == (["a"], [])
@@ -115,7 +115,7 @@ async def test_what_was_not_run_is_held_against_nobody(bench):
     """At once it goes back to the broker; after a pause the clerk publishes it."""
     bench.not_run("now")
     bench.not_run("later", 2.0)
-    await bench.endings.flush(1.0)
+    await bench.endings.flush(10.0)
     for name, wait_s in (("now", 0.0), ("later", 2.0)):
         ending = bench.written()[name]
         assert (ending.state, ending.charged, ending.wait_s) == (State.WAITING, False, wait_s)
@@ -125,7 +125,7 @@ async def test_what_was_not_run_is_held_against_nobody(bench):
 async def test_those_of_a_batch_are_one_transaction(bench):
     for name in "abc":
         bench.add(name, b"1")
-    await bench.endings.flush(1.0)
+    await bench.endings.flush(10.0)
     assert len(bench.store.finished) == 1 and bench.settled == ["a", "b", "c"]
     assert bench.told == [["a", "b", "c"]]
 
@@ -135,7 +135,7 @@ async def test_while_the_database_is_away_they_are_kept_in_order(bench):
     bench.add("a", b"1")
     await asyncio.sleep(0.002)
     bench.add("b", b"2")
-    await bench.endings.flush(1.0)
+    await bench.endings.flush(10.0)
     assert list(bench.written()) == ["a", "b"] and bench.settled == ["a", "b"]
 
 
@@ -144,12 +144,12 @@ async def test_one_that_cannot_be_written_does_not_keep_the_others(bench):
     bench.store.fails = [{"bad"}]
     for name in ("a", "bad", "b"):
         bench.add(name, b"1")
-    await bench.endings.flush(1.0)
+    await bench.endings.flush(10.0)
     assert sorted(bench.written()) == ["a", "b"]
     assert sorted(bench.settled) == ["a", "b", "bad"], "off the broker; its lease runs out"
     assert sorted(name for names in bench.told for name in names) == ["a", "b"]
     bench.add("c", b"1")
-    await bench.endings.flush(1.0)
+    await bench.endings.flush(10.0)
     assert "c" in bench.written()
 
 
@@ -160,7 +160,7 @@ async def test_large_results_that_cannot_be_stored_do_not_keep_the_small(bench):
     await asyncio.sleep(0.02)
     assert bench.settled == ["small"] and bench.told == [["small"]]
     bench.store.full = set()
-    await bench.endings.flush(1.0)
+    await bench.endings.flush(10.0)
     assert bench.written()["large"].result_ref == "large-result-7"
     assert bench.store.put == {"large-result-7": b"r" * 50}
 
@@ -171,7 +171,7 @@ async def test_what_is_refused_leaves_nothing_behind(bench):
     bench.store.refused = {"late"}
     bench.add("late", b"r" * 50)
     bench.add("b", b"1")
-    await bench.endings.flush(1.0)
+    await bench.endings.flush(10.0)
     assert bench.store.removed == ["late-result-7"]
     assert bench.settled == ["late", "b"] and bench.told == [["b"]]
 
@@ -179,7 +179,7 @@ async def test_what_is_refused_leaves_nothing_behind(bench):
 async def test_what_was_given_back_too_late_is_settled(bench):
     bench.store.refused = {"a"}
     bench.not_run("a")
-    await bench.endings.flush(1.0)
+    await bench.endings.flush(10.0)
     assert (bench.settled, bench.given_back) == (["a"], [])
 
 

@@ -19,6 +19,7 @@ import headrace
 from headrace.errors import MethodNotAllowed, Problem, Refusal
 from headrace.gateway.answer import Timings
 from headrace.gateway.app import App
+from headrace.gateway.feedback import FeedbackApi
 from headrace.gateway.job_views import accepted, job_json, job_view
 from headrace.gateway.jobs import PATH, JobsApi
 from headrace.gateway.openapi import openapi
@@ -266,7 +267,7 @@ class Outside:
 class Nowhere:
     """Where a dispatch would be."""
 
-    address, by_model, waiting, unknown = "here", {}, {}, 0
+    address, by_workload, waiting, unknown = "here", {}, {}, 0
     lag_s, last_reply_size = 0.0, 0
 
     @staticmethod
@@ -288,6 +289,7 @@ def app() -> App:
     app = App(GatewaySettings(), snapshot, Nowhere(), GatewayMetrics())  # type: ignore[arg-type]
     app.jobs = JobsApi(app, Settings(), Unstored(), None)  # type: ignore[arg-type]
     app.webhooks = WebhooksApi(Unstored(), WebhooksSettings())  # type: ignore[arg-type]
+    app.feedback = FeedbackApi(Unstored(), {})  # type: ignore[arg-type]
     return app
 
 

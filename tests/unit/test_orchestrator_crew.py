@@ -186,3 +186,25 @@ async def test_who_cannot_be_started_is_left_to_the_watcher() -> None:
     assert len(ours.members) == 2 and ours.status("m").running == 0
     ours.scale("m", 0, "")
     await gone(ours)
+
+
+async def test_versions_of_a_model_are_workloads_of_their_own() -> None:
+    ours = crew()
+    ours.scale("m", 1, "")
+    assert ours.status("m@3").desired == 0, "never started"
+    ours.scale("m@3", 2, "")
+    assert names(ours.members) == ["m-0", "m@3-0", "m@3-1"]
+    assert (ours.status("m").desired, ours.status("m@3").desired) == (1, 2)
+    seen = ours.status("m@3").token
+    ours.scale("m@3", 0, "")
+    assert names(ours.members) == ["m-0"]
+    assert len(ours.leaving) == 2
+    assert ours.status("m@3").desired == 0
+    with pytest.raises(Conflict):
+        ours.scale("m@3", 1, "", seen)
+    ours.scale("m@3", 1, "")
+    assert names(ours.members) == ["m-0", "m@3-2"], "0 and 1 are still there"
+    for wrong in ("x@3", "m@0", "m@", "m@3@4"):
+        with pytest.raises(NotFound, match="expected one of m, n"):
+            ours.scale(wrong, 1, "")
+    await end(ours)

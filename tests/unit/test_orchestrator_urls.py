@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from headrace.house import first_count
+from headrace.deploy.apply import first_count
 from headrace.schemes import ORCHESTRATORS, UnknownScheme, build
 from headrace.settings import load
 

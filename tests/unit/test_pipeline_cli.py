@@ -140,7 +140,7 @@ def test_the_last_lines(capsys: pytest.CaptureFixture[str]):
     out = capsys.readouterr().out
     assert "✗ f1 is 0.5 [tests], at least" in out and "refused: 1 of 2 gates are shut" in out
     show_end(DONE)
-    assert "headrace promote wine 3 --to production" in capsys.readouterr().out
+    assert "headrace promote wine 3 --reason" in capsys.readouterr().out
     show_end(FAILED)
     assert f"headrace runs resume {FAILED.id} --changed" in capsys.readouterr().err
 

@@ -23,19 +23,21 @@ class Jobs:
     """In place of dispatch: what was started, answered when the test says so."""
 
     def __init__(self):
-        self.started, self.cancelled, self.by_model = {}, [], {}
+        self.started, self.cancelled, self.by_workload = {}, [], {}
+        self.workloads = []
 
     def start(self, model, request_id, body, *, deadline, form, on_outcome):
         number = len(self.started) + 1
         self.started[number] = (request_id, body, deadline, on_outcome)
+        self.workloads.append(model)
         return number
 
     def cancel(self, number):
         self.cancelled.append(number)
 
-    def answer(self, number, body=b"1", version="1", problem=None):
+    def answer(self, number, body=b"1", version="1", problem=None, by="m"):
         outcome = Outcome(number, time.time(), 0.1, 5.0, body, problem)
-        self.started[number][3](outcome, Returned("m", version, "w", time.time(), [outcome]))
+        self.started[number][3](outcome, Returned(by, version, "w", time.time(), [outcome]))
 
     def refuse(self, number, refusal):
         self.started[number][3](refusal, None)
@@ -422,6 +424,26 @@ async def test_what_is_too_large_to_be_shared_is_kept_here():
     await house.reuse.close()
 
 
+async def test_versions_side_by_side_share_nothing_whatever_they_call_themselves(house):
+    other = ModelView("m", 1)
+    other.hear(news("w1", "1"), time.monotonic())
+    Call(house), Call(house, view=other)
+    assert house.jobs.workloads == ["m", "m@1"]
+    house.jobs.answer(1, b"7")
+    house.jobs.answer(2, b"8", by="m@1")
+    assert Call(house).result == (b"7", b"hit")
+    assert Call(house, view=other).result == (b"8", b"hit")
+
+
+async def test_what_was_moved_to_another_version_is_kept_for_none(house):
+    other = ModelView("m", 1)
+    other.hear(news("w1", "1"), time.monotonic())
+    one = Call(house, view=other)
+    house.jobs.answer(1, b"7", by="m")
+    assert one.result == (b"7", b"")
+    assert Call(house, view=other).told is None
+
+
 # -- in the gateway --------------------------------------------------------------------------------
 
 
@@ -485,10 +507,10 @@ async def test_a_hit_needs_no_room_and_no_ready_worker_is_no_hit(house, monkeypa
     made = app(house)
     predict(made)
     house.jobs.answer(1)
-    house.jobs.by_model["m"] = GatewaySettings().max_outstanding
+    house.jobs.by_workload["m"] = GatewaySettings().max_outstanding
     assert predict(made).status == 200
     assert predict(made, body=b'{"n":2}').json["code"] == "queue-full"
-    house.jobs.by_model["m"] = 0
+    house.jobs.by_workload["m"] = 0
     monkeypatch.setattr("headrace.gateway.snapshot.RECOVERY_S", 0.0)
     made.snapshot.hear(news("w0", "1", ready=False))
     assert predict(made).json["code"] == "model-not-ready"

@@ -1,17 +1,21 @@
 """The model process's part of a batch, without the process."""
 
+import re
+import sys
 import time
 
 import msgspec
 import pytest
+from msgspec import structs
 
 from headrace import Batching, ItemError, Model
 from headrace.errors import Problem
 from headrace.jobs import Form
 from headrace.model import kebab
+from headrace.registry.version import Golden
 from headrace.worker.child import ModelNotFound, Runner, find
 from headrace.worker.frames import Start
-from headrace.worker.golden import GoldenFailed, close, prove, warm
+from headrace.worker.golden import GoldenFailed, prove, warm
 
 pack = msgspec.msgpack.encode
 
@@ -89,11 +93,58 @@ def test_golden_and_warm(runner):
         prove(runner)
 
 
-def test_close():
-    assert close(1.0001, 1.0) and not close(1.01, 1.0)
-    assert close([1.0, {"a": 2.0}], [1.0, {"a": 2.0001}])
-    assert not close([1.0], [1.0, 2.0])
-    assert close("a", "a") and not close("a", "b")
+class Known(Shaky):
+    """Without a golden call of its own."""
+
+    def golden(self):
+        return None
+
+
+def known(*calls, files="."):
+    return Runner(Start(f"{__name__}:Known", "", files, "cpu", 0, 8, known=list(calls)))
+
+
+def test_the_golden_calls_of_a_version(tmp_path):
+    (tmp_path / "in.json").write_text("4")
+    right = [Golden(input=2, output=4), Golden(file="in.json", output=8.0001)]
+    proven = known(*right, files=str(tmp_path))
+    assert prove(proven)
+    assert [size for size, _ in warm(proven, 8)] == [1, 8], "with the first one's input"
+    assert not prove(known())
+    assert warm(known(), 8) == []
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (Golden(input=2, output=5), "golden call 2 of the version: got 4.0, expected 5"),
+        (Golden(input=2, output=4.1, tolerance=1e-2), "got 4.0, expected 4.1"),
+        (Golden(input=3, output=6), "odd"),
+        (Golden(input="two", output=4), "not one of this class"),
+        (Golden(file="away.json", output=4), "not one of this class"),
+    ],
+)
+def test_a_golden_call_of_the_version_that_comes_out_wrong(call, message):
+    with pytest.raises(GoldenFailed, match=re.escape(message)):
+        prove(known(Golden(input=2, output=4), call))
+
+
+def test_a_version_with_code_of_its_own(tmp_path):
+    for name, version in (("beside", 1), ("within", 2)):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "coded.py").write_text(
+            "import headrace\n"
+            "class Coded(headrace.Model):\n"
+            f"    version = '{version}'\n"
+            "    def predict(self, items: list[int]) -> list[int]: return items\n"
+        )
+    start = Start("coded:Coded", str(tmp_path / "beside"), str(tmp_path / "within"), "cpu", 0, 8)
+    folders = list(sys.path)
+    try:
+        assert Runner(structs.replace(start, code=True)).card.version == "2"
+    finally:
+        sys.path[:] = folders
+        sys.modules.pop("coded", None)
 
 
 @pytest.mark.parametrize(

@@ -132,3 +132,15 @@ async def test_what_the_broker_does_not_take_is_the_clerks_to_publish(bench):
     bench.broker.refusal = Unavailable("full", code="queue-full")
     assert await bench.submit("a") is None
     assert bench.metrics.unposted.values == {("queue-full",): 1}
+
+
+async def test_jobs_of_one_model_go_to_the_queues_of_their_versions(bench):
+    bench.submits._workload = lambda model, job_id: f"{model}@{job_id[-1]}"
+    bench.store.go.set()
+    await asyncio.gather(
+        bench.submit("a3"), bench.submit("b4"), bench.submit("c3", priority=Priority.BULK)
+    )
+    assert sorted(act for act in bench.acts if act[0] != "committed") == [
+        ("iris@3", ["a3"]), ("iris@3+bulk", ["c3"]), ("iris@4", ["b4"]),
+    ]  # fmt: skip
+    assert bench.metrics.submitted.values == {("iris",): 3}

@@ -10,14 +10,25 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
+from itertools import product
 
 import structlog
 
-from headrace.announce import TO_GATEWAYS, Backlog, Settled, announcement_bytes
+from headrace.announce import (
+    TO_GATEWAYS,
+    Announcement,
+    Backlog,
+    Settled,
+    announcement_bytes,
+    read_announcement,
+)
 from headrace.broker.port import Broker
 from headrace.clerk.decide import decide
 from headrace.clerk.deliver import Deliver
+from headrace.clerk.follow import Follow
 from headrace.clerk.retain import remove_old, remove_orphans, repair
+from headrace.clerk.strays import Strays
+from headrace.deployments import Route
 from headrace.dispatch import post_stored
 from headrace.egress import egress_of
 from headrace.errors import Refusal, Unavailable
@@ -25,6 +36,7 @@ from headrace.failpoints import failpoint
 from headrace.records import Due, Move, Priority, queue_name
 from headrace.settings import Settings
 from headrace.store.deliveries import Deliveries
+from headrace.store.deploying import Deploying
 from headrace.store.door import StoreDoor
 from headrace.store.engine import Database
 from headrace.store.migrate import migrate
@@ -36,6 +48,7 @@ LOOK_MOST = 500  # jobs in one transaction
 RECALL_MOST = 2_000
 PARCEL = 8  # jobs in a message: small, so that they spread over the workers
 TELL_EVERY_S = 1.0
+FOLLOW_EVERY_S = 1.0
 REMOVE_EVERY_S = 5.0
 REPAIR_EVERY_S = 30.0
 MIGRATE_S = 600.0
@@ -48,10 +61,13 @@ class Clerk:
         self._tasks: list[asyncio.Task[None]] = []
         self._leaving = asyncio.Event()
         self._recall_asked = False
+        self._follow = Follow()
+        self._strays = Strays(broker, self._follow)
 
     async def open(self) -> None:
         store = await self._door.open()
         self._broker.on_restored(self._on_restored)
+        await self._broker.listen(TO_GATEWAYS, self._hear)
         self._tasks = [asyncio.create_task(self._work(store))]
 
     async def _work(self, store: Store) -> None:
@@ -74,7 +90,13 @@ class Clerk:
             self._keep_removing(store),
             self._keep_sweeping(store),
             self._deliver(store),
+            self._keep_following(store),
         )
+
+    def _hear(self, data: bytes) -> None:
+        news = read_announcement(data)
+        if isinstance(news, Route | Announcement):
+            self._follow.hear(news)
 
     async def _migrate(self) -> bool:
         """On a connection of its own, whose patience is that of a table that is made anew."""
@@ -112,20 +134,21 @@ class Clerk:
             return False
         queues: dict[tuple[str, Priority], int] = {}
         for model in {model for model, _ in models}:
-            for priority in Priority:
+            for workload, priority in product(self._follow.workloads(model), Priority):
                 with contextlib.suppress(Refusal):
-                    depth = await self._broker.depth(queue_name(model, priority))
-                    queues[model, priority] = depth.waiting
+                    depth = await self._broker.depth(queue_name(workload, priority))
+                    queues[workload, priority] = depth.waiting
         ageing_s = self._settings.jobs.ageing_s
 
         def of(job: Due, at: float) -> Move:
-            return decide(job, at, queues, ageing_s)
+            return decide(job, at, queues, ageing_s, self._follow.workload)
 
         looked = await store.jobs.look(of, LOOK_MOST)
         failpoint("clerk.looked")
         posts: dict[str, list[str]] = {}
         for job in looked.postings:
-            posts.setdefault(queue_name(job.model, job.queue), []).append(job.id)
+            workload = self._follow.workload(job.model, job.id)
+            posts.setdefault(queue_name(workload, job.queue), []).append(job.id)
         for queue, ids in posts.items():
             post_stored(self._broker, queue, ids, PARCEL, self._not_taken)
         failpoint("clerk.published")
@@ -157,12 +180,31 @@ class Clerk:
 
     async def _recall(self, store: Store, model: str) -> None:
         for priority in Priority:
+            waiting = 0
             try:
-                depth = await self._broker.depth(queue_name(model, priority))
+                for workload in self._follow.workloads(model):
+                    waiting += (await self._broker.depth(queue_name(workload, priority))).waiting
             except Refusal:
                 return
-            if not depth.waiting:
+            if not waiting:
                 await store.jobs.recall(model, priority, RECALL_MOST)
+
+    async def _keep_following(self, store: Store) -> None:
+        """Who gets the jobs of a model is heard; where deploy is silent the store knows. What lies
+        in the queue of a version that gets none any more goes to one that does."""
+        deployed = [name for name, model in self._settings.models.items() if model.deploy]
+        while deployed and not self._leaving.is_set():
+            await self._pause(FOLLOW_EVERY_S)
+            try:
+                if not all(map(self._follow.knows, deployed)):
+                    for route in await Deploying(store.database).routes():
+                        self._follow.hear(route)
+                await self._strays.look()
+            except Unavailable:
+                continue
+            except Exception:
+                log.exception("strays are not looked for")
+        await self._strays.close()
 
     def _on_restored(self) -> None:
         self._recall_asked = True

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections import Counter
 
 from headrace.announce import Outstanding
-from headrace.gateway.app import App
+from headrace.gateway.app import App, by_model
 
 
 class Account:
@@ -26,16 +25,21 @@ class Account:
         lag_s, dispatch.longest_lag_s = max(0.0, dispatch.longest_lag_s), 0.0
         return Outstanding(
             dispatch.address,
-            {model: calls for model, calls in dispatch.by_model.items() if calls},
+            self._calls(),
             self._arrived(),
-            dispatch.oldest_s(),
+            self._app.oldest_s(),
             lag_s,
             self._told_at - self._began,
             leaving,
         )
 
+    def _calls(self) -> dict[str, int]:
+        """Of a model that has several versions, also of each that the registry numbered."""
+        calls = self._app.dispatch.by_workload | self._app.open_calls()
+        return {workload: count for workload, count in calls.items() if count}
+
     def _arrived(self) -> dict[str, int]:
-        came = Counter(self._app.dispatch.arrived)
+        came = by_model(self._app.dispatch.arrived)
         came.update(self._app.missed)
         for (model,), jobs in self._app.metrics.submitted.values.items():
             came[model] += int(jobs)

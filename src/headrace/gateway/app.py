@@ -1,8 +1,9 @@
-"""The table of contents of a call: read -> admit -> dispatch -> answer.
+"""The table of contents of a call: route -> admit -> read -> dispatch -> answer.
 
 POST /models/{name}/predict        one input, one answer
 POST /models/{name}/predict-many   a JSON array of inputs, one outcome each
 POST /models/{name}/jobs           a stored job (see `jobs`, as for /jobs/...)
+POST /models/{name}/feedback       what was right (see `feedback`)
 GET  /models, /models/{name}       what is served
 GET  /health/live, /health/ready, /metrics, /openapi.json, /docs
 /v2/...                            the Open Inference Protocol (see `v2`)
@@ -13,10 +14,12 @@ from __future__ import annotations
 import re
 import secrets
 import time
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Mapping
 from functools import partial
 from itertools import count
 
+from headrace.deployments import parted
 from headrace.dispatch import Dispatch
 from headrace.errors import (
     MethodNotAllowed,
@@ -26,12 +29,16 @@ from headrace.errors import (
 from headrace.gateway.admit import Load, admit
 from headrace.gateway.answer import Timings, answer_result, timings
 from headrace.gateway.deadline import HEADER, read_deadline
+from headrace.gateway.feedback import FeedbackApi
+from headrace.gateway.flight import OnAnswer
 from headrace.gateway.jobs import JobsApi
 from headrace.gateway.many import Many
 from headrace.gateway.pages import Pages
 from headrace.gateway.prefer import asks_for_job
 from headrace.gateway.read import check_accept, check_bodiless, read_input, read_inputs
 from headrace.gateway.reuse import Reuse, asked
+from headrace.gateway.route import HEADER as ROUTE_KEY
+from headrace.gateway.shadow import Shadows
 from headrace.gateway.snapshot import ModelView, Snapshot
 from headrace.gateway.tenant import Tenants
 from headrace.gateway.webhooks import WebhooksApi
@@ -91,6 +98,8 @@ class Call:
     ) -> None:
         """The last step of its way: answer, and count. What was reused is no stage's time."""
         app, view = self._app, self._view
+        if view.witness is not None and not reuse:
+            app.witness(view, outcome, returned, self._began)
         if isinstance(outcome, Refusal):
             app.count(view.name, outcome.status, outcome.code)
             answer_refusal(self._request, outcome)
@@ -109,6 +118,14 @@ class Call:
                 app.stages(view.name).answered += 1
             else:
                 app.stages(view.name).observe(times)
+
+
+def by_model(by_workload: Mapping[str, int]) -> Counter[str]:
+    """Those of all versions together."""
+    summed: Counter[str] = Counter()
+    for workload, calls in by_workload.items():
+        summed[parted(workload)[0]] += calls
+    return summed
 
 
 class App:
@@ -131,9 +148,11 @@ class App:
         self._numbers = count(1)
         self._stages: dict[str, Stages] = {}
         self.reuse: Reuse | None = None  # set by who owns the cache
+        self.shadows: Shadows | None = None  # set by who owns the broker
         self.tenants = Tenants(settings.tenant_header)
         self.jobs: JobsApi | None = None  # set by who owns the way to the store
         self.webhooks: WebhooksApi | None = None  # likewise
+        self.feedback: FeedbackApi | None = None  # likewise
         self._routes: dict[bytes, tuple[bytes, Callable[[Request], None]]] = self.pages.routes()
 
     # -- routing -------------------------------------------------------------------------------
@@ -179,6 +198,8 @@ class App:
             self._allow(request, b"POST")
             view = self.view(path[8:-5])
             self._jobs().submit(request, view)
+        elif path.startswith(b"/models/") and path.endswith(b"/feedback") and self.feedback:
+            self.feedback.handle(request, path[8:-9])
         elif path.startswith(b"/jobs"):
             self._jobs().handle(request)
         elif path.startswith(b"/webhooks") and self.webhooks is not None:
@@ -228,6 +249,9 @@ class App:
         if self.jobs is not None and asks_for_job(request.headers):
             self.jobs.predict(request, view, now)
             return
+        routing = view.routing
+        if routing is not None:
+            view = routing.of(request.headers.get(ROUTE_KEY))
         reuse = self.reuse
         if reuse is not None and view.name not in reuse.ttl_s:
             reuse = None
@@ -244,6 +268,12 @@ class App:
             answer_refusal(request, refusal)
             return
         call = Call(self, request, view, now)
+        finish: OnAnswer = call.finish
+        pair = None
+        if routing is not None and routing.shadowed() and self.shadows is not None:
+            assert routing.shadow is not None
+            pair = self.shadows.pair(routing.shadow, call.finish)
+            finish = pair.real if pair else finish
         if reuse is not None:
             number = reuse.start(
                 view,
@@ -253,20 +283,26 @@ class App:
                 form=Form.JSON,
                 tenant=tenant,
                 admit=partial(self.admit, view, deadline),
-                on_answer=call.finish,
+                on_answer=finish,
                 asked=asked(request),
             )
             request.on_gone = partial(reuse.cancel, number)
-            return
-        request.on_gone = call.gone
-        call.number = self.dispatch.start(
-            view.name,
-            request.id,
-            body,
-            deadline=deadline,
-            form=Form.JSON,
-            on_outcome=call.finish,
-        )
+        else:
+            request.on_gone = call.gone
+            call.number = self.dispatch.start(
+                view.queue,
+                request.id,
+                body,
+                deadline=deadline,
+                form=Form.JSON,
+                on_outcome=finish,
+            )
+        if pair is not None and self.shadows is not None:
+            self.shadows.show(pair, request.id, body, deadline)
+
+    def routed(self, view: ModelView, key: bytes | None) -> ModelView:
+        """The view of the version that gets the call of who sends this key."""
+        return view if view.routing is None else view.routing.of(key)
 
     def deadline(self, request: Request, now: float) -> float:
         settings = self.settings
@@ -278,8 +314,8 @@ class App:
         load = Load(
             view.admitting,
             view.reason,
-            self.dispatch.by_model.get(view.name, 0),
-            self.snapshot.elsewhere(view.name),
+            self.dispatch.by_workload.get(view.queue, 0),
+            self.snapshot.elsewhere(view.queue),
             view.per_second,
             self.settings.max_outstanding,
             view.fixed_s,
@@ -289,7 +325,29 @@ class App:
         ticket = admit(load, deadline, now, jobs)
         if isinstance(ticket, Refusal):
             self.miss(view.name, ticket, jobs)
+            if view.witness is not None:
+                view.witness.note(ticket, 0.0)
             raise ticket
+
+    def witness(
+        self,
+        view: ModelView,
+        outcome: Outcome | Refusal,
+        returned: Returned | None,
+        began: float,
+        result: bool = True,
+    ) -> None:
+        """What became of a call, to who ran it: that may be another version than was to.
+        `result`: the outcome's body is JSON."""
+        workload = returned.workload if returned is not None else view.queue
+        body = outcome.body if result and isinstance(outcome, Outcome) else b""
+        took_ms = (time.time() - began) * 1000
+        self.snapshot.witnesses.of(workload).note(outcome, took_ms, body)
+
+    def moved(self, workload: str, calls: int) -> None:
+        """A version brought these to no result: that others did does not speak for it."""
+        self.snapshot.witnesses.of(workload).failed += calls
+        self.metrics.moved.add(parted(workload)[0], by=calls)
 
     def miss(self, model: str, refusal: Refusal, jobs: int = 1) -> None:
         """Counts what more workers would have answered."""
@@ -314,31 +372,44 @@ class App:
         self.metrics.refusals.add(model, code)
         self.metrics.answers.add(model, str(status))
 
+    def open_calls(self) -> Counter[str]:
+        """By model."""
+        return by_model(self.dispatch.by_workload)
+
+    def oldest_s(self) -> dict[str, float]:
+        """Age of the oldest open call, by model."""
+        ages: dict[str, float] = {}
+        for workload, age_s in self.dispatch.oldest_s().items():
+            model = parted(workload)[0]
+            ages[model] = max(age_s, ages.get(model, 0.0))
+        return ages
+
     def gauge(self) -> None:
         """Brings what is counted late up to date; called when somebody scrapes."""
         metrics, dispatch = self.metrics, self.dispatch
         for model, stages in self._stages.items():
             stages.fold()
             metrics.answers.values[model, "200"] = stages.answered
-        for model, calls in dispatch.by_model.items():
+        for model, calls in self.open_calls().items():
             metrics.in_flight.set(calls, model)
-        metrics.oldest.values = {(m,): age for m, age in dispatch.oldest_s().items()}
+        metrics.oldest.values = {(m,): age for m, age in self.oldest_s().items()}
         metrics.unknown.values = {(): dispatch.unknown}
         metrics.reply_depth.set(dispatch.last_reply_size)
         metrics.reply_lag.set(dispatch.lag_s)
         metrics.connections.set(self.connections())
         if self.jobs is not None:
             metrics.jobs_waiting.values = {(m,): n for m, n in (self.jobs.backlog or {}).items()}
-        for view in self.snapshot.models.values():
-            ready = sum(news.ready for news, _ in view.workers.values())
-            metrics.workers.set(ready, view.name, "true")
-            metrics.workers.set(len(view.workers) - ready, view.name, "false")
+        for model in self.snapshot.models:
+            workers = self.snapshot.workers(model)
+            ready = sum(news.ready for news in workers)
+            metrics.workers.set(ready, model, "true")
+            metrics.workers.set(len(workers) - ready, model, "false")
 
     # -- many inputs in one call ---------------------------------------------------------------
 
     def predict_many(self, request: Request, name: bytes) -> None:
         """Each input is a job of its own; the answer is 200 with one outcome each, in order."""
-        view = self.view(name)
+        view = self.routed(self.view(name), request.headers.get(ROUTE_KEY))
         now = time.time()
         deadline = self.deadline(request, now)
         self.admit(view, deadline, now)

@@ -35,6 +35,7 @@ class Many:
         self._reused: list[int] = []
         self._outcomes: list[object] = []
         self._missing = 0
+        self._version = ""  # that ran the last
 
     def start(self, inputs: list[bytes | Refusal], deadline: float) -> None:
         """Publishes what could be read; what could not has its outcome. Raises BadRequest."""
@@ -63,7 +64,7 @@ class Many:
             else:
                 self._numbers.append(
                     self._app.dispatch.start(
-                        self._view.name,
+                        self._view.queue,
                         self._request.id,
                         body,
                         deadline=deadline,
@@ -89,11 +90,15 @@ class Many:
         reuse: bytes = b"",
         /,
     ) -> None:
+        if self._view.witness is not None and not reuse:
+            self._app.witness(self._view, outcome, returned, self._began)
         if isinstance(outcome, Refusal):
             self._outcomes[place] = self._problem(outcome.problem())
         elif outcome.problem is not None:
             self._outcomes[place] = self._problem(outcome.problem)
         else:
+            assert returned is not None
+            self._version = returned.version
             self._outcomes[place] = self._result(outcome, reuse)
         self._missing -= 1
         if not self._missing:
@@ -119,12 +124,13 @@ class Many:
 
     def _answer(self) -> None:
         card = self._view.card
+        version = self._version or (card.version if card else "")
         answer_json(
             self._request,
             {
                 "results": self._outcomes,
                 "model": self._view.name,
-                "version": card.version if card else "",
+                "version": version,
                 "request_id": self._request.id,
             },
         )

@@ -10,6 +10,7 @@ import re
 from typing import Any
 
 from headrace import images
+from headrace.gateway import openapi_feedback as feedback
 from headrace.gateway import openapi_house as house
 from headrace.gateway import openapi_jobs as jobs
 from headrace.gateway import openapi_webhooks as webhooks
@@ -25,8 +26,9 @@ BY_NAME = frozenset({"properties", "patternProperties", "dependentSchemas"})
 def openapi(cards: list[Card]) -> dict[str, Any]:
     from headrace import __version__
 
-    paths, components = house.paths() | jobs.paths() | webhooks.paths(), house.components()
-    components["schemas"] |= jobs.SCHEMAS | webhooks.SCHEMAS
+    paths = house.paths() | jobs.paths() | webhooks.paths() | feedback.paths()
+    components = house.components()
+    components["schemas"] |= jobs.SCHEMAS | webhooks.SCHEMAS | feedback.SCHEMAS
     components["headers"] |= jobs.HEADERS
     components["parameters"] |= jobs.PARAMETERS
     for card in cards:
@@ -107,7 +109,11 @@ def _target(pointer: Any, names: dict[str, str]) -> Any:
 
 
 def _paths(card: Card) -> Node:
-    headers = [ref("parameters", "DeadlineMs"), ref("parameters", "RequestId")]
+    headers = [
+        ref("parameters", "DeadlineMs"),
+        ref("parameters", "RouteKey"),
+        ref("parameters", "RequestId"),
+    ]
     given = ref("schemas", f"{card.name}-input")
     summary = card.description.partition("\n")[0] or card.name
 

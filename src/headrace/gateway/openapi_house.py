@@ -226,6 +226,13 @@ PARAMETERS: Node = {
         "schema": {"type": "integer", "minimum": 1, "maximum": 10**15 - 1},
         "example": 2000,
     },
+    "RouteKey": {
+        "name": "Headrace-Route-Key",
+        "in": "header",
+        "description": "Calls with the same one, a user's id say, are answered by the same version "
+        "while several are served.",
+        "schema": TEXT,
+    },
     "RequestId": {
         "name": "X-Request-Id",
         "in": "header",

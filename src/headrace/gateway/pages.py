@@ -64,15 +64,15 @@ class Pages:
             "draining": app.draining,
             "models": [
                 _model(view) | {
-                    "outstanding": app.dispatch.by_model.get(view.name, 0),
+                    "outstanding": app.open_calls()[view.name],
                     "elsewhere": app.snapshot.elsewhere(view.name),
                     "per_second": round(view.per_second, 3),
                     "workers": [
                         {k: v for k, v in msgspec.to_builtins(news).items()
                          if k not in ("card", "type")}
-                        for news, _ in view.workers.values()
+                        for news in app.snapshot.workers(view.name)
                     ],
-                } | _waiting(app, view)
+                } | _waiting(app, view) | _route(app, view)
                 for view in app.snapshot.models.values()
             ],
         })  # fmt: skip
@@ -113,6 +113,12 @@ def _model(view: ModelView) -> dict[str, Any]:
         "input": card.input if card else None,
         "output": card.output if card else None,
     }
+
+
+def _route(app: App, view: ModelView) -> dict[str, Any]:
+    """Who gets the calls, where that was said."""
+    routing = app.snapshot.routings.get(view.name)
+    return {} if routing is None else {"route": msgspec.to_builtins(routing.route)}
 
 
 def _waiting(app: App, view: ModelView) -> dict[str, int]:

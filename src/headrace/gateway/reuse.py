@@ -119,7 +119,7 @@ class Reuse:
         for `cancel`."""
         number = next(self._numbers)
         waiter = Waiter(number, request_id, deadline, admit, on_answer)
-        content = Content(tenant, view.name, form, body)
+        content = Content(tenant, view.queue, form, body)
         version = agreed_version(view)
         if version is None or not asked.look:
             self._run(self._board(Flight(content, b"", asked.keep), waiter))
@@ -229,7 +229,7 @@ class Reuse:
             flight.leader = leader.number
             flight.leaders += 1
             flight.job = self._dispatch.start(
-                content.model,
+                content.workload,
                 leader.request_id,
                 content.body,
                 deadline=leader.deadline,
@@ -255,7 +255,8 @@ class Reuse:
             self._share(flight, outcome, returned)
             if outcome.problem is None and flight.keep:
                 assert returned is not None
-                self._keep(flight.content, outcome.body, returned.version)
+                if returned.workload == flight.content.workload:  # else it was moved to another
+                    self._keep(flight.content, outcome.body, returned.version)
         else:
             if leader is not None:
                 leader.on_answer(outcome, returned)

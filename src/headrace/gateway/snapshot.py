@@ -1,4 +1,5 @@
-"""What a gateway knows of the house: the models and their live workers, heard on the broker.
+"""What a gateway knows of the house: models, their versions and live workers, and who gets the
+calls of which model, heard on the broker.
 
 No registry and no orchestrator is asked on a call's way. A worker not heard of for 3.5 s is gone.
 """
@@ -9,6 +10,9 @@ import time
 from collections.abc import Collection
 
 from headrace.announce import FRESH_S, Announcement, Outstanding
+from headrace.deployments import Route, parted, workload_of
+from headrace.gateway.evidence import Witness, Witnesses
+from headrace.gateway.route import Routing
 from headrace.schema import Reader
 from headrace.signature import Card
 
@@ -18,10 +22,15 @@ RECOVERY_S = 15.0
 
 
 class ModelView:
-    """One model: its card, the reader of its inputs, and who serves it."""
+    """One model, or one version of it: its card, the reader of its inputs, and who serves it."""
 
-    def __init__(self, name: str) -> None:
-        self.name = name
+    def __init__(self, name: str, version: int = 0) -> None:
+        self.name, self.version = name, version
+        self.queue = workload_of(name, version)
+        #: Who gets its model's calls; None: it does.
+        self.routing: Routing[ModelView] | None = None
+        #: Of its outcomes; None: nobody asks.
+        self.witness: Witness | None = None
         self.card: Card | None = None
         self.reader: Reader | None = None
         self.workers: dict[str, tuple[Announcement, float]] = {}
@@ -79,42 +88,121 @@ class Snapshot:
 
     def __init__(self, gateway: str, expected: list[str], may_rest: Collection[str] = ()) -> None:
         self._gateway, self._may_rest = gateway, may_rest
+        #: As callers see them: the view of the version that has most calls.
         self.models: dict[str, ModelView] = {}
+        self.versions: dict[str, dict[int, ModelView]] = {}
+        self.routings: dict[str, Routing[ModelView]] = {}
+        self.witnesses = Witnesses()
         #: by the path of their predict call: one look-up instead of taking the path apart
         self.by_path: dict[bytes, ModelView] = {}
         for name in expected:
             self._add(name)
         self._others: dict[str, tuple[dict[str, int], float]] = {}
 
-    def hear(self, news: Announcement | Outstanding) -> None:
+    def hear(self, news: Announcement | Outstanding | Route) -> None:
         now = time.monotonic()
+        if isinstance(news, Route):
+            self._follow(news)
+            return
         if isinstance(news, Outstanding):
             if news.gateway != self._gateway:
                 self._others[news.gateway] = (news.calls, now)
             return
-        view = self.models.get(news.model)
-        if view is None:
-            view = self._add(news.model)
-        view.hear(news, now)
+        self.version(news.model, news.version).hear(news, now)
+        self._face(news.model)
 
     def _add(self, name: str) -> ModelView:
-        view = self.models[name] = ModelView(name)
-        self.by_path[f"/models/{name}/predict".encode()] = view
+        view = ModelView(name)
+        self.versions[name] = {0: view}
+        self._show(view)
         return view
+
+    def _show(self, view: ModelView) -> None:
+        self.models[view.name] = view
+        self.by_path[f"/models/{view.name}/predict".encode()] = view
+
+    def version(self, model: str, version: int) -> ModelView:
+        """Its view, a new one if it was not heard of."""
+        if model not in self.versions:
+            self._add(model)
+        views = self.versions[model]
+        view = views.get(version)
+        if view is None:
+            view = views[version] = ModelView(model, version)
+        return view
+
+    # -- routes --------------------------------------------------------------------------------
+
+    def _follow(self, route: Route) -> None:
+        """What is older than what is followed was late, or is another's who does not know yet."""
+        known = self.routings.get(route.model)
+        if known is not None and route.revision <= known.route.revision:
+            return
+        versions = {share.version for share in route.shares}
+        versions |= {route.shadow} if route.shadow else set()
+        views = {version: self.version(route.model, version) for version in versions}
+        routing = self.routings[route.model] = Routing(route, views)
+        for version, view in self.versions[route.model].items():
+            view.routing = None if routing.plain else routing
+            watched = route.watched and version in versions
+            view.witness = self.witnesses.of(view.queue) if watched else None
+        self._face(route.model)
+
+    def _face(self, model: str) -> None:
+        routing = self.routings.get(model)
+        if routing is not None and self.models[model] is not routing.face:
+            self._show(routing.face)
+
+    def serves(self, workload: str) -> bool:
+        """May a job that waits for it hope? True of all models without a route."""
+        model, version = parted(workload)
+        routing = self.routings.get(model)
+        if routing is None:
+            return True
+        view = self.versions[model].get(version)
+        return view is not None and view.ready and routing.serves(version)
+
+    def routed(self, model: str, key: str) -> ModelView:
+        """Who gets a stored job of that id. Raises KeyError."""
+        routing = self.routings.get(model)
+        return self.models[model] if routing is None else routing.of(key.encode())
+
+    # -- all of them ---------------------------------------------------------------------------
 
     def settle(self) -> None:
         """Once a second: who has gone silent is gone."""
         now = time.monotonic()
-        for view in self.models.values():
-            view.settle(now)
+        for model, views in self.versions.items():
+            for view in list(views.values()):
+                view.settle(now)
+                if self._forgotten(view):
+                    del views[view.version]
+            self._face(model)
         for gateway in [g for g, (_, heard) in self._others.items() if now - heard > FRESH_S]:
             del self._others[gateway]
 
-    def elsewhere(self, model: str) -> int:
-        """Calls for a model that other gateways wait for."""
+    def _forgotten(self, view: ModelView) -> bool:
+        """A version without workers that no route names."""
+        if view.workers or not view.version or self.models[view.name] is view:
+            return False
+        routing = self.routings.get(view.name)
+        return routing is None or not (
+            routing.serves(view.version) or routing.route.shadow == view.version
+        )
+
+    def watched(self) -> list[ModelView]:
+        """The versions whose outcomes somebody asks for."""
+        return [v for views in self.versions.values() for v in views.values() if v.witness]
+
+    def workers(self, model: str) -> list[Announcement]:
+        """Of all versions."""
+        return [news for view in self.versions[model].values() for news, _ in view.workers.values()]
+
+    def elsewhere(self, workload: str) -> int:
+        """Calls for a model, or a version of it, that other gateways wait for."""
         if not self._others:
             return 0
-        return sum(calls.get(model, 0) for calls, _ in self._others.values())
+        return sum(calls.get(workload, 0) for calls, _ in self._others.values())
 
     @property
     def ready(self) -> bool:

@@ -30,9 +30,12 @@ class Submits:
         broker: Broker,
         parcel_size: Callable[[str], int],
         metrics: GatewayMetrics,
+        workload: Callable[[str, str], str] = lambda model, _: model,
     ) -> None:
-        """`parcel_size`: how many jobs of a model may travel together."""
+        """`parcel_size`: how many jobs of a workload may travel together. `workload`: which one
+        gets the job of a model."""
         self._door, self._broker, self._parcel_size = door, broker, parcel_size
+        self._workload = workload
         self._metrics = metrics
         self._together = Together(self._submit_all, MOST)
 
@@ -57,10 +60,11 @@ class Submits:
         queues: dict[tuple[str, Priority], list[str]] = {}
         for submission in submissions:
             self._metrics.submitted.add(submission.model)
-            queues.setdefault((submission.model, submission.priority), []).append(submission.id)
-        for (model, priority), ids in queues.items():
-            queue = queue_name(model, priority)
-            post_stored(self._broker, queue, ids, self._parcel_size(model), self._not_taken)
+            workload = self._workload(submission.model, submission.id)
+            queues.setdefault((workload, submission.priority), []).append(submission.id)
+        for (workload, priority), ids in queues.items():
+            queue = queue_name(workload, priority)
+            post_stored(self._broker, queue, ids, self._parcel_size(workload), self._not_taken)
         failpoint("gateway.published")
 
     def _not_taken(self, refusal: Refusal) -> None:

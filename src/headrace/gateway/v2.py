@@ -27,6 +27,7 @@ from headrace.errors import (
     Refusal,
     UnsupportedMediaType,
 )
+from headrace.gateway.route import HEADER as ROUTE_KEY
 from headrace.gateway.snapshot import ModelView
 from headrace.gateway.v2_body import Body, heads, parse, read_tensors, write_body
 from headrace.gateway.v2_infer import (
@@ -62,6 +63,8 @@ def handle(app: App, request: Request) -> None:
         name, version, verb = match.groups(b"")
         view = view_of(app, name.decode("latin-1"), version.decode("latin-1"))
         model = view.name
+        if verb == b"/infer" and not version:
+            view = app.routed(view, request.headers.get(ROUTE_KEY))
         _model(app, request, view, verb)
     except Refusal as refusal:
         app.metrics.refusals.add(model, refusal.code)

@@ -30,6 +30,7 @@ from headrace.errors import (
     Refusal,
     RequestTimeout,
 )
+from headrace.gateway.route import HEADER as ROUTE_KEY
 from headrace.gateway.v2_infer import (
     SERVER,
     Answered,
@@ -206,6 +207,8 @@ class Service:
     async def model_infer(self, request: Any, call: Call) -> Any:
         now = time.time()
         view = view_of(self._app, request.model_name, request.model_version)
+        if not request.model_version:
+            view = self._app.routed(view, _metadata(call.context, ROUTE_KEY.decode()))
         call.model = view.name
         deadline = _deadline(call.context, now, self._app.settings)
         self._app.admit(view, deadline, now)
@@ -279,6 +282,14 @@ async def _abort(context: grpc.aio.ServicerContext, problem: Problem, request_id
         ("grpc-status-details-bin", details.SerializeToString()),
     ))  # fmt: skip
     raise AssertionError  # abort does not return
+
+
+def _metadata(context: grpc.aio.ServicerContext, name: str) -> bytes | None:
+    """What the caller sends beside the request."""
+    for key, value in context.invocation_metadata() or ():
+        if key == name:
+            return value if isinstance(value, bytes) else value.encode()
+    return None
 
 
 def _deadline(context: grpc.aio.ServicerContext, now: float, settings: GatewaySettings) -> float:

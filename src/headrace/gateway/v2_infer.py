@@ -66,9 +66,9 @@ def mapping_of(view: ModelView) -> Mapping:
     """Raises Unavailable while nobody has said what the model takes."""
     if view.card is None:
         raise Unavailable(f"the model is not ready: {view.reason}", code="model-not-ready")
-    mapping = _mappings.get(view.name)
+    mapping = _mappings.get(view.queue)
     if mapping is None or mapping.card is not view.card:
-        mapping = _mappings[view.name] = Mapping(view.card)
+        mapping = _mappings[view.queue] = Mapping(view.card)
     return mapping
 
 
@@ -147,7 +147,7 @@ class Infer:
 
     def _publish(self, place: int, body: bytes, request_id: str, deadline: float) -> None:
         job = self._app.dispatch.start(
-            self._view.name,
+            self._view.queue,
             request_id,
             body,
             deadline=deadline,
@@ -162,6 +162,8 @@ class Infer:
             self._app.dispatch.cancel(job)
 
     def _finish(self, place: int, outcome: Outcome | Refusal, returned: Returned | None) -> None:
+        if self._view.witness is not None:
+            self._app.witness(self._view, outcome, returned, self._began, result=False)
         if self._done:
             return
         if isinstance(outcome, Refusal):

@@ -1,4 +1,5 @@
-"""Orchestrator: who starts and stops workers. A workload is named like the model that it serves.
+"""Orchestrator: who starts and stops workers. A workload is named like the model that it serves and
+its version: `wine`, `wine@3` (`deployments.workload_of`).
 
     status(workload) -> what is asked for and what is there
     scale(workload, count, reason, seen) -> it is asked for: nobody waits until it is there

@@ -114,6 +114,14 @@ class GatewayMetrics:
         self.workers = Gauge(
             "headrace_workers", "Workers heard of lately, by readiness.", "model", "ready"
         )
+        self.moved = Metric(
+            "headrace_calls_moved",
+            "Calls whose version brought them to no result, and that another one got.",
+            "model",
+        )
+        self.shadow = Metric(
+            "headrace_shadow_calls", "Calls for the shadow, by what came of them.", "model", "how"
+        )
         self.submitted = Metric("headrace_jobs_submitted", "Stored jobs accepted.", "model")
         self.jobs_waiting = Gauge(
             "headrace_jobs_waiting", "Stored jobs that wait, as a clerk last said.", "model"

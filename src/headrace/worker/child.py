@@ -33,10 +33,11 @@ class ModelNotFound(Exception):
     """`class = "module:Class"` names nothing that can be imported."""
 
 
-def find(target: str, folder: str) -> type[Model]:
-    """ "module:Class", looked up in `folder` first. Raises ModelNotFound."""
-    if folder and folder not in sys.path:
-        sys.path.insert(0, folder)
+def find(target: str, *folders: str) -> type[Model]:
+    """ "module:Class", looked up in the last folder first. Raises ModelNotFound."""
+    for folder in folders:
+        if folder and folder not in sys.path:
+            sys.path.insert(0, folder)
     module_name, _, class_name = target.partition(":")
     if not class_name:
         raise ModelNotFound(f'class = {target!r}: expected "module:Class"')
@@ -45,7 +46,7 @@ def find(target: str, folder: str) -> type[Model]:
     except ModuleNotFoundError as error:
         if error.name and module_name.split(".")[0] == error.name.split(".")[0]:
             raise ModelNotFound(
-                f"class = {target!r}: no module {error.name!r} in {folder}"
+                f"class = {target!r}: no module {error.name!r} in {folders[0]}"
             ) from None
         raise ModelNotFound(
             f"class = {target!r}: the module needs {error.name!r}, which is not installed"
@@ -60,7 +61,8 @@ class Runner:
     """One loaded model and the way a batch goes through it."""
 
     def __init__(self, start: Start) -> None:
-        kind = find(start.model, start.folder)
+        kind = find(start.model, start.folder, start.files if start.code else "")
+        self.start = start
         self.signature = Signature(kind)
         self.card = card(kind, self.signature)
         self.model = kind()

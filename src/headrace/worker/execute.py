@@ -58,7 +58,7 @@ class Slot(asyncio.Protocol):
         on_done: OnDone,
         on_gone: Callable[[str], None],
     ) -> None:
-        self._start = start
+        self.start = start  # of the next process
         self._load_limit_s, self._stuck_after_s = load_limit_s, stuck_after_s
         self._on_ready, self._on_done, self._on_gone = on_ready, on_done, on_gone
         self.state = State.STARTING
@@ -90,7 +90,7 @@ class Slot(asyncio.Protocol):
         for end in (ours, theirs):  # a full batch of inline bodies should not block half-written
             with contextlib.suppress(OSError):
                 end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)
-        environment = os.environ | _device_environment(self._start.device)
+        environment = os.environ | _device_environment(self.start.device)
         with theirs:
             self._process = subprocess.Popen(
                 [*_CHILD, str(theirs.fileno()), str(os.getpid())],
@@ -106,7 +106,7 @@ class Slot(asyncio.Protocol):
         ours.setblocking(False)
         transport, _ = await self._loop.create_connection(lambda: self, sock=ours)
         self._transport = transport
-        transport.write(frame(self._start))
+        transport.write(frame(self.start))
         self._arm(self._load_limit_s, "load")
         if hasattr(os, "pidfd_open"):  # Linux
             self._exit_fd = os.pidfd_open(self._process.pid)
@@ -143,7 +143,7 @@ class Slot(asyncio.Protocol):
         if not self._told:
             while_loading = " while loading" if was is State.STARTING else ""
             self.reason = f"the model process ended{while_loading} ({self._ended_by()})"
-        log.warning("model process gone", slot=self._start.slot, was=was.value, reason=self.reason)
+        log.warning("model process gone", slot=self.start.slot, was=was.value, reason=self.reason)
         self._on_gone(was.value)
         if batch:
             self._on_done(batch, None, 0.0)
@@ -158,7 +158,7 @@ class Slot(asyncio.Protocol):
         try:
             await self.spawn()
         except OSError as error:  # no memory, no process, no file left: now
-            log.error("model process not started", slot=self._start.slot, reason=str(error))
+            log.error("model process not started", slot=self.start.slot, reason=str(error))
             self._again = self._loop.call_later(CRASH_WAIT_S[-1], self._spawn_again)
 
     def _reap(self) -> None:
@@ -182,7 +182,7 @@ class Slot(asyncio.Protocol):
 
     def _kill_stuck(self, what: str, limit_s: float) -> None:
         self.reason, self._told = f"{what} took more than {limit_s:g} s", True
-        log.error("model process stuck", slot=self._start.slot, pid=self.pid, reason=self.reason)
+        log.error("model process stuck", slot=self.start.slot, pid=self.pid, reason=self.reason)
         if self._process:
             self._process.send_signal(signal.SIGKILL)
 
@@ -226,7 +226,7 @@ class Slot(asyncio.Protocol):
         elif isinstance(message, Ready):
             self.ready, self.reason, self._failed_starts = message, "", 0
             self._idle()
-            log.info("model process ready", slot=self._start.slot, pid=self.pid,
+            log.info("model process ready", slot=self.start.slot, pid=self.pid,
                      load_ms=round(message.load_ms), golden=message.golden)  # fmt: skip
             self._on_ready(self)
         elif isinstance(message, Broken):

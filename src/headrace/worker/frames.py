@@ -15,11 +15,13 @@ import msgspec
 
 from headrace.errors import Problem
 from headrace.jobs import Form
+from headrace.registry.version import Golden
 from headrace.signature import Card
 
 
 class Start(msgspec.Struct, tag="start", array_like=True):
-    """What to load: `model` is "module:Class", looked up in `folder` first."""
+    """What to load: `model` is "module:Class", looked up in `folder` first; where the version has
+    `code` of its own, in `files` before that. `known`: its golden calls."""
 
     model: str
     folder: str
@@ -27,6 +29,8 @@ class Start(msgspec.Struct, tag="start", array_like=True):
     device: str
     slot: int
     max_size: int  # 0: as the model says
+    code: bool = False
+    known: list[Golden] = []
 
 
 class Run(msgspec.Struct, tag="run", array_like=True):

@@ -27,13 +27,13 @@ class Reply:
         self,
         broker: Broker,
         objects: Objects,
-        model: str,
+        workload: str,
         worker: str,
         settle: Callable[[Held], None],
         stored: Callable[[Held, bytes | Problem, float], None],
     ) -> None:
         self._broker, self._objects = broker, objects
-        self._model, self._worker, self._settle = model, worker, settle
+        self._workload, self._worker, self._settle = workload, worker, settle
         self._stored = stored
         self.version = ""
         self._numbers = itertools.count(1)
@@ -70,7 +70,7 @@ class Reply:
 
     def _message(self, entries: list[Outcome], ref: str = "") -> bytes:
         return returned_bytes(
-            Returned(self._model, self.version, self._worker, time.time(), entries, ref)
+            Returned(self._workload, self.version, self._worker, time.time(), entries, ref)
         )
 
     def _settle_all(self, batch: list[Held]) -> None:

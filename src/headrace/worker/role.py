@@ -1,4 +1,4 @@
-"""One worker: one model, one or more slots, from the broker to the reply.
+"""One worker: one model, or one version of it, one or more slots, from the broker to the reply.
 
 take -> (claim) -> gather -> execute -> reply | ending
 """
@@ -11,6 +11,7 @@ import math
 import os
 import random
 import time
+from functools import partial
 from pathlib import Path
 
 import structlog
@@ -27,16 +28,20 @@ from headrace.announce import (
     to_workers_of,
 )
 from headrace.broker.port import ACK_WAIT_S, Broker, Depth, Intake
+from headrace.deployments import workload_of
 from headrace.errors import NotFound, Problem, Refusal
 from headrace.failpoints import failpoint
 from headrace.fit import Fit
 from headrace.httpserver import HttpServer, Request
 from headrace.model import Batching
+from headrace.monitoring import TO_MONITOR
 from headrace.objects.port import Objects
 from headrace.records import Priority, queue_name
 from headrace.settings import JobsSettings, ModelSettings
+from headrace.signature import Card
 from headrace.store.door import StoreDoor
 from headrace.telemetry.metrics import Metric, WorkerMetrics, exposition
+from headrace.worker.artifact import Place, Placed
 from headrace.worker.claim import Claims
 from headrace.worker.ending import Endings
 from headrace.worker.execute import Slot, State
@@ -44,6 +49,7 @@ from headrace.worker.frames import Start
 from headrace.worker.gather import Gather
 from headrace.worker.isolate import isolate
 from headrace.worker.reply import Reply
+from headrace.worker.sample import Sampler
 from headrace.worker.take import Held, Take, poison
 
 log = structlog.get_logger("headrace.worker")
@@ -53,6 +59,8 @@ log = structlog.get_logger("headrace.worker")
 FETCH_AHEAD_BELOW_MS = 100.0
 FETCH_EARLY_MS = 20.0  # ... until so long before its batch is expected to end
 FETCH_STEP_S = 0.005
+#: A version that cannot be had, or may not be used: asked for again after so long, by tries.
+PLACE_AGAIN_S = (1.0, 3.0, 10.0, 30.0)
 CUT_S = 3.0  # for the books of what still ran when the time to leave was over
 
 
@@ -68,9 +76,14 @@ class Worker:
         jobs: JobsSettings,
         *,
         ack_wait_s: float = ACK_WAIT_S,
+        version: int = 0,
+        place: Place | None = None,
     ) -> None:
-        self.id = f"{name}-{os.getpid()}-{random.getrandbits(32):08x}"
-        self.name, self._settings, self._broker, self._door = name, settings, broker, door
+        """`version` of the registry, which `place` brings here; 0: the settings' own files."""
+        self.name, self.version, self.workload = name, version, workload_of(name, version)
+        self.id = f"{self.workload}-{os.getpid()}-{random.getrandbits(32):08x}"
+        self._settings, self._broker, self._door = settings, broker, door
+        self._place = place
         self.metrics = WorkerMetrics(name)
         self.metrics.objects.read = door.trouble
         self._fit = Fit()
@@ -91,7 +104,9 @@ class Worker:
             later=self._later,
             nothing=self._nothing,
         )
-        self._reply = Reply(broker, objects, name, self.id, self._settle, self._endings.add)
+        self._reply = Reply(
+            broker, objects, self.workload, self.id, self._settle, self._endings.add
+        )
         self._take = Take(
             objects,
             self.metrics,
@@ -109,6 +124,9 @@ class Worker:
             expired=self._drop,
             may_risk=self._may_risk,
         )
+        self._sampler: Sampler | None = None
+        if settings.monitor:
+            self._sampler = Sampler(name, settings.monitor, partial(broker.send, TO_MONITOR))
         self._slots = [
             Slot(
                 self._start(slot, folder),
@@ -197,6 +215,8 @@ class Worker:
             took_ms / 1000,
             failed,
         )
+        if self._sampler:
+            self._sampler.offer(batch, outcomes, took_ms)
 
     def _on_batch_died(self, batch: list[Held]) -> None:
         if self._leaving:
@@ -279,12 +299,20 @@ class Worker:
             self._settings.max_size or card.max_size,
             card.max_wait_ms if wait_ms is None else wait_ms,
         )
-        self._reply.version = self._endings.version = card.version
+        self._reply.version = self._endings.version = self._shown(card).version
+        if self._sampler:
+            self._sampler.version = self._reply.version
         for size, took_ms in slot.ready.warm:
             self._fit.learn(size, took_ms)
         self._gather.ask()
         self._want()
         self._announce()
+
+    def _shown(self, card: Card) -> Card:
+        """A class may be served under several names and versions: those of the settings and of the
+        registry are the model's."""
+        version = str(self.version) if self.version else card.version
+        return structs.replace(card, name=self.name, version=version)
 
     def _on_slot_gone(self, was: str) -> None:
         self.metrics.gone.add(self.name, was)
@@ -309,8 +337,7 @@ class Worker:
             model=self.name,
             ready=bool(ready) and not self._leaving,
             reason="leaving" if self._leaving else "" if ready else self._slots[0].reason,
-            # A class may be served under several names: the settings' name is the model's.
-            card=structs.replace(first.card, name=self.name) if first else None,
+            card=self._shown(first.card) if first else None,
             slots=len(self._slots),
             slots_ready=len(ready),
             busy=self._busy(),
@@ -322,6 +349,7 @@ class Worker:
             max_size=self._gather.batching.max_size,
             metrics_url=self._metrics_url,
             leaving=self._leaving,
+            version=self.version,
         )
 
     def _announce(self, _: bytes = b"") -> None:
@@ -332,7 +360,7 @@ class Worker:
             self._announce()
             await asyncio.sleep(EVERY_S)
             with contextlib.suppress(Refusal):
-                self._depth = await self._broker.depth(self.name)
+                self._depth = await self._broker.depth(self.workload)
                 self._want()
 
     # -- metrics -------------------------------------------------------------------------------
@@ -368,19 +396,62 @@ class Worker:
             host, port = metrics_listen
             server = HttpServer(self._on_request, lambda _: None, _plain_refusal, 1024)
             self._metrics_url = f"http://{host}:{await server.open(host, port)}/metrics"
-        self._intake = await self._broker.take(self.name, self._take.on_delivery)
-        queue = queue_name(self.name, Priority.BULK)
+        self._intake = await self._broker.take(self.workload, self._take.on_delivery)
+        queue = queue_name(self.workload, Priority.BULK)
         self._bulk_intake = await self._broker.take(queue, self._take.on_bulk)
         await self._broker.listen(TO_WORKERS, self._announce)
-        await self._broker.listen(to_workers_of(self.name), self._take.on_cancel)
+        await self._broker.listen(to_workers_of(self.workload), self._take.on_cancel)
         self._broker.on_restored(self._announce)
-        await asyncio.gather(*(slot.spawn() for slot in self._slots))
-        self._tasks = [
+        if self._place is None:
+            await asyncio.gather(*(slot.spawn() for slot in self._slots))
+        else:
+            self._tasks.append(asyncio.create_task(self._fetch(self._place)))
+        self._tasks += [
             asyncio.create_task(self._keep_announcing()),
             asyncio.create_task(self._take.hold_all()),
             asyncio.create_task(self._claims.renew_all()),
-            asyncio.create_task(self._door.warm()),
+            asyncio.create_task(self._door.warm(0.0)),  # while the model loads
         ]
+        if self._sampler:
+            self._tasks.append(asyncio.create_task(self._sampler.keep_telling()))
+
+    async def _fetch(self, place: Place) -> None:
+        """Until the version is here. Whoever deploys it reads in the announcements why it is not:
+        this process going away would not say so."""
+        tries = 0
+        while True:
+            try:
+                placed = await place()
+                break
+            except Exception as error:
+                reason = f"{type(error).__name__}: {error}"
+                if isinstance(error, Refusal):
+                    reason = f"{error.code}: {error.detail}"
+                else:
+                    log.exception("version not placed", workload=self.workload)
+                log.warning("version not here", workload=self.workload, reason=reason)
+            self._because(reason)
+            await asyncio.sleep(PLACE_AGAIN_S[min(tries, len(PLACE_AGAIN_S) - 1)])
+            tries += 1
+        self._because("loading")
+        for slot in self._slots:
+            slot.start = self._of(placed, slot.start)
+        await asyncio.gather(*(slot.spawn() for slot in self._slots))
+
+    def _because(self, reason: str) -> None:
+        for slot in self._slots:
+            slot.reason = reason
+        self._announce()
+
+    @staticmethod
+    def _of(placed: Placed, start: Start) -> Start:
+        return structs.replace(
+            start,
+            model=placed.target or start.model,
+            files=placed.files,
+            code=placed.code,
+            known=placed.golden,
+        )
 
     async def drain(self, grace_s: float) -> None:
         """Take no more, give back what does not run, finish what does, reply, leave."""

@@ -1,0 +1,88 @@
+"""Jobs in the queue of a version that gets no calls any more: taken out, and put into the queue of
+one that does. Its workers, while there are any, take theirs as before."""
+
+from __future__ import annotations
+
+import time
+from functools import partial
+from typing import NamedTuple
+
+import structlog
+
+from headrace.broker.port import Broker, Delivery, Intake
+from headrace.clerk.follow import Follow
+from headrace.deployments import parted
+from headrace.errors import Refusal
+from headrace.jobs import Job, parcel_bytes, read_parcel
+from headrace.records import Priority, queue_name
+
+log = structlog.get_logger("headrace.clerk")
+
+AT_ONCE = 64  # parcels
+PATIENCE_S = 2.0  # that long it is its workers' alone
+FORGET_AFTER_S = 60.0  # no longer comes a job from a gateway that did not know
+
+
+class _Left(NamedTuple):
+    since: float
+    intakes: list[Intake]
+
+
+class Strays:
+    def __init__(self, broker: Broker, follow: Follow) -> None:
+        self._broker, self._follow = broker, follow
+        self._left: dict[str, _Left] = {}
+
+    async def look(self) -> None:
+        """Once a second."""
+        now = time.monotonic()
+        left = self._follow.left()
+        for workload in left:
+            found = self._left.setdefault(workload, _Left(now, []))
+            if now - found.since > FORGET_AFTER_S:
+                await self._end(workload)
+                self._follow.forget(workload)
+            elif now - found.since >= PATIENCE_S:
+                await self._take(workload, found)
+        for workload in set(self._left) - set(left):
+            await self._end(workload)
+
+    async def _take(self, workload: str, found: _Left) -> None:
+        if not found.intakes:
+            for priority in Priority:
+                queue = queue_name(workload, priority)
+                try:
+                    if not (await self._broker.depth(queue)).waiting:
+                        continue
+                    move = partial(self._move, workload, priority)
+                    found.intakes.append(await self._broker.take(queue, move))
+                except Refusal:  # no such queue, or the broker is away
+                    continue
+        for intake in found.intakes:
+            intake.want(AT_ONCE)
+
+    def _move(self, workload: str, priority: Priority, delivery: Delivery) -> None:
+        model, _ = parted(workload)
+        jobs = [job for job in read_parcel(delivery.data) if job.deadline > time.time()]
+        moved: dict[str, list[Job]] = {}
+        for job in jobs:
+            key = job.stored or f"{job.reply_to}-{job.id}"
+            moved.setdefault(self._follow.workload(model, key), []).append(job)
+        for to, parcel in moved.items():
+            self._broker.publish(queue_name(to, priority), parcel_bytes(parcel), _not_taken)
+        delivery.ack()
+        log.info("strays", workload=workload, jobs=len(jobs))
+
+    async def _end(self, workload: str) -> None:
+        found = self._left.pop(workload, None)
+        for intake in found.intakes if found else []:
+            await intake.close()
+
+    async def close(self) -> None:
+        for workload in list(self._left):
+            await self._end(workload)
+
+
+def _not_taken(refusal: Refusal) -> None:
+    """A stored job is due again by itself, a call's gateway publishes it again."""
+    log.debug("stray not published", code=refusal.code)
