@@ -19,7 +19,9 @@ import msgspec
 from msgspec import Meta, structs
 
 from headrace.deployments import Deploy
+from headrace.monitoring import Monitor
 from headrace.policy import Policy
+from headrace.retraining import Retrain
 
 PREFIX = "HEADRACE_"
 
@@ -197,7 +199,7 @@ class Person(_Section, frozen=True):
 
     #: SHA-256 of the token, hex. `headrace control token` makes both.
     token_sha256: Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
-    #: viewer reads; operator changes capacity, too; admin everything.
+    #: viewer reads; operator changes capacity and versions, too; admin everything.
     role: Annotated[str, Meta(pattern="^(viewer|operator|admin)$")] = "viewer"
 
 
@@ -274,6 +276,10 @@ class ModelSettings(_Section, frozen=True, rename={"target": "class"}):
     scale: Policy | None = None
     #: Its versions come from the registry: docs/architecture/15-rollouts.md. None: always `files`.
     deploy: Deploy | None = None
+    #: When it is trained again: docs/architecture/18-retraining.md. None: by hand alone.
+    retrain: Retrain | None = None
+    #: How its calls are watched: docs/architecture/16-monitoring.md. None: not at all.
+    monitor: Monitor | None = None
 
 
 class Settings(_Section, frozen=True):

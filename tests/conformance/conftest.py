@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 
 import pytest
 
+from headrace.store.open import Store
 from headrace.testing.services import Nats, Postgres, RabbitMQ, Redis, SeaweedFS
 from headrace.testing.services.mlflow import Mlflow
+
+from .stored import opened
 
 
 @pytest.fixture(scope="session")
@@ -15,6 +20,21 @@ def postgres() -> Iterator[Postgres]:
     """`postgres.database()` gives a test an empty database of its own."""
     with Postgres() as service:
         yield service
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+async def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """Of an empty database."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path}/house.db"
+    postgres = request.getfixturevalue("postgres")
+    return await asyncio.to_thread(postgres.database)
+
+
+@pytest.fixture
+async def store(url: str) -> AsyncIterator[Store]:
+    async with opened(url) as store:
+        yield store
 
 
 @pytest.fixture(scope="session")

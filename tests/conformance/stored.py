@@ -53,10 +53,18 @@ def store_on(url, keep=KEEP, **more):
 async def opened(url, **more):
     store = store_on(url, **more)
     try:
-        await migrate(store.database)
+        await migrated(url)  # in its own time: a store in a hurry might give up
         yield store
     finally:
         await store.close()
+
+
+async def migrated(url):
+    database = Database(url, timeout_s=30.0)
+    try:
+        await migrate(database)
+    finally:
+        await database.close()
 
 
 def a_job(**more):

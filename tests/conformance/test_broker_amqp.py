@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ipaddress
 import itertools
 import random
 import re
@@ -15,16 +14,11 @@ import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Callable
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 
 from headrace.broker.amqp import AmqpBroker
 from headrace.broker.port import Delivery
@@ -32,6 +26,8 @@ from headrace.errors import Refusal, Unavailable
 from headrace.house import free_port
 from headrace.testing.broker_exam import MODEL, QUESTIONS, Exam, Worker, no_refusal
 from headrace.testing.services import RabbitMQ
+
+from .self_signed import self_signed
 
 
 def all_of(service: RabbitMQ) -> str:
@@ -123,7 +119,7 @@ async def test_the_first_host_that_is_up_is_taken(rabbitmq: RabbitMQ) -> None:
 async def test_tls(rabbitmq: RabbitMQ, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Through a door with a certificate, in front of the node; one that nobody vouches for is not
     trusted."""
-    certificate = self_signed(tmp_path)
+    certificate = self_signed(tmp_path / "door.pem")
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate)
     port = urlsplit(rabbitmq.url).port
@@ -160,33 +156,6 @@ async def copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> No
     writer.close()
     with contextlib.suppress(ConnectionError, ssl.SSLError):
         await writer.wait_closed()
-
-
-def self_signed(folder: Path) -> Path:
-    """A key and a certificate for 127.0.0.1 in one file."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "127.0.0.1")])
-    now = datetime.now(UTC)
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(1)
-        .not_valid_before(now - timedelta(hours=1))
-        .not_valid_after(now + timedelta(hours=1))
-        .add_extension(
-            x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), False
-        )
-        .sign(key, hashes.SHA256())
-    )
-    encoding = serialization.Encoding.PEM
-    file = folder / "door.pem"
-    file.write_bytes(
-        key.private_bytes(encoding, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-        + certificate.public_bytes(encoding)
-    )
-    return file
 
 
 # -- pulling -----------------------------------------------------------------------------------

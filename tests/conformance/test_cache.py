@@ -10,8 +10,6 @@ import signal
 import socket
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
-from datetime import UTC, datetime, timedelta
-from ipaddress import ip_address
 from typing import Any
 
 import pytest
@@ -31,6 +29,8 @@ from headrace.telemetry.metrics import GatewayMetrics
 from headrace.testing.cache_exam import ONE, QUESTIONS, TWO, Exam
 from headrace.testing.services import Redis
 from headrace.testing.services.redis import RedisNode
+
+from .self_signed import self_signed
 
 TIMEOUT_S = 0.05  # what is promised
 PATIENT_S = 5.0  # for tests that ask what is done, not how quickly on this machine
@@ -71,33 +71,13 @@ class TlsNode(RedisNode):
         plain = [word for word in super().command() if word not in ("--port", str(self.port))]
         return [
             *plain, "--port", "0", "--tls-port", str(self.port), "--tls-auth-clients", "no",
-            "--tls-cert-file", str(self.data / "cert.pem"),
-            "--tls-key-file", str(self.data / "key.pem"),
+            "--tls-cert-file", str(self.data / "tls.pem"),
+            "--tls-key-file", str(self.data / "tls.pem"),
             "--requirepass", "s3:cret/",
         ]  # fmt: skip
 
     def prepare(self) -> None:
-        """A certificate for the loopback that nobody else vouches for."""
-        from cryptography import x509
-        from cryptography.hazmat.primitives import hashes, serialization
-        from cryptography.hazmat.primitives.asymmetric import ec
-
-        key = ec.generate_private_key(ec.SECP256R1())
-        name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "redis")])
-        now = datetime.now(UTC)
-        cert = (
-            x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
-            .not_valid_before(now - timedelta(hours=1))
-            .not_valid_after(now + timedelta(hours=1))
-            .add_extension(
-                x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))]), False
-            )
-            .sign(key, hashes.SHA256())
-        )
-        pem = serialization.Encoding.PEM
-        (self.data / "cert.pem").write_bytes(cert.public_bytes(pem))
-        form, plain = serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-        (self.data / "key.pem").write_bytes(key.private_bytes(pem, form, plain))
+        self_signed(self.data / "tls.pem")
 
     def answers(self) -> bool:
         with contextlib.suppress(OSError):
@@ -117,13 +97,13 @@ def tls() -> Iterator[RedisNode]:
 
 async def test_over_tls_with_a_password(tls: RedisNode) -> None:
     at = f"127.0.0.1:{tls.port}/1"
-    cache = redis_cache(f"rediss://:s3%3Acret%2F@{at}?ssl_ca_certs={tls.data}/cert.pem")
+    cache = redis_cache(f"rediss://:s3%3Acret%2F@{at}?ssl_ca_certs={tls.data}/tls.pem")
     await cache.put(ONE, b"1", 30)
     assert await cache.get(ONE) == b"1"
     await cache.close()
     for stranger in (
         f"rediss://:s3%3Acret%2F@{at}",  # its certificate is not to be trusted
-        f"rediss://:wrong@{at}?ssl_ca_certs={tls.data}/cert.pem",
+        f"rediss://:wrong@{at}?ssl_ca_certs={tls.data}/tls.pem",
         f"redis://:s3%3Acret%2F@{at}",  # no TLS
     ):
         async with guarded(stranger) as (guard, _):

@@ -7,8 +7,6 @@ import socket
 import ssl
 import time
 from collections.abc import AsyncIterator, Iterator
-from datetime import UTC, datetime, timedelta
-from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +24,8 @@ from headrace.orchestrator.port import Orchestrator, Status
 from headrace.testing.fake_http import FakeHttp
 from headrace.testing.fake_kubernetes import TOKEN, FakeKubernetes
 from headrace.testing.fake_nomad import FakeNomad, Group
+
+from .self_signed import self_signed
 
 TIMEOUT_S = 1.0
 PATIENT_S = 20.0
@@ -357,9 +357,8 @@ def pod(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeKuberne
     """What a pod finds: variables, a token, an authority, a namespace; and the API over TLS."""
     folder = tmp_path / "account"
     folder.mkdir()
-    certificate(folder)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(folder / "ca.crt", folder / "key.pem")
+    context.load_cert_chain(self_signed(folder / "ca.crt"))
     (folder / "token").write_text(TOKEN)
     (folder / "namespace").write_text("models")
     monkeypatch.setattr(kubernetes, "ACCOUNT", folder)
@@ -367,31 +366,6 @@ def pod(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeKuberne
         monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "127.0.0.1")
         monkeypatch.setenv("KUBERNETES_SERVICE_PORT", str(cluster.port))
         yield cluster
-
-
-def certificate(folder: Path) -> None:
-    """For the loopback, that nobody else vouches for."""
-    from cryptography import x509
-    from cryptography.hazmat.primitives import hashes, serialization
-    from cryptography.hazmat.primitives.asymmetric import ec
-
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "cluster")])
-    now = datetime.now(UTC)
-    cert = (
-        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
-        .not_valid_before(now - timedelta(hours=1))
-        .not_valid_after(now + timedelta(hours=1))
-        .add_extension(
-            x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))]), False
-        )
-        .sign(key, hashes.SHA256())
-    )
-    pem, plain = serialization.Encoding.PEM, serialization.NoEncryption()
-    (folder / "ca.crt").write_bytes(cert.public_bytes(pem))
-    (folder / "key.pem").write_bytes(
-        key.private_bytes(pem, serialization.PrivateFormat.PKCS8, plain)
-    )
 
 
 async def test_from_inside_the_cluster(pod: FakeKubernetes) -> None:

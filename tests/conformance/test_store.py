@@ -35,21 +35,6 @@ from .stored import (
     submit,
 )
 
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-async def url(request, tmp_path):
-    if request.param == "sqlite":
-        return f"sqlite:///{tmp_path}/house.db"
-    postgres = request.getfixturevalue("postgres")
-    return await asyncio.to_thread(postgres.database)
-
-
-@pytest.fixture
-async def store(url):
-    async with opened(url) as store:
-        yield store
-
-
 # -- submit ----------------------------------------------------------------------------------------
 
 

@@ -38,14 +38,6 @@ FUTURE = """
 """
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
-async def url(request, tmp_path):
-    if request.param == "sqlite":
-        return f"sqlite:///{tmp_path}/house.db"
-    postgres = request.getfixturevalue("postgres")
-    return await asyncio.to_thread(postgres.database)
-
-
 async def test_nothing_is_missing_and_nothing_too_much(url):
     async with opened(url) as store:
 

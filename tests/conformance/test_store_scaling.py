@@ -7,21 +7,13 @@ import pytest
 from headrace.policy import Override
 from headrace.store.scaling import Made, Minute, Scaling
 
-from .stored import opened
-
 AT = 1_767_600_000.0
 M = int(AT // 60)
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
-async def scaling(request, tmp_path):
-    if request.param == "sqlite":
-        url = f"sqlite:///{tmp_path}/house.db"
-    else:
-        postgres = request.getfixturevalue("postgres")
-        url = await asyncio.to_thread(postgres.database)
-    async with opened(url) as store:
-        yield Scaling(store.database)
+@pytest.fixture
+async def scaling(store):
+    return Scaling(store.database)
 
 
 def made(minute=M, **more):

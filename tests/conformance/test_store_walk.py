@@ -1,6 +1,5 @@
 """Acts of gateways, workers, zombies and clerks in any order, against what is legal."""
 
-import asyncio
 import random
 from collections import Counter
 
@@ -10,21 +9,7 @@ from sqlalchemy import func, select
 from headrace.records import MOVES, TERMINAL, Ending, State
 from headrace.store.tables import jobs
 
-from .stored import FAILED, LEASE_S, look, opened, records, set_row, sql, submit
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-async def url(request, tmp_path):
-    if request.param == "sqlite":
-        return f"sqlite:///{tmp_path}/house.db"
-    postgres = request.getfixturevalue("postgres")
-    return await asyncio.to_thread(postgres.database)
-
-
-@pytest.fixture
-async def store(url):
-    async with opened(url) as store:
-        yield store
+from .stored import FAILED, LEASE_S, look, records, set_row, sql, submit
 
 
 class Walk:

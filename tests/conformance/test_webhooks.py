@@ -24,10 +24,11 @@ from headrace.signatures import SignatureWrong, verify
 from headrace.store.deliveries import Deliveries, Sent
 from headrace.store.ends import Ended, Ends, Keep
 from headrace.store.engine import Database, now
-from headrace.store.migrate import migrate
 from headrace.store.tables import deliveries, webhooks
 from headrace.store.webhooks import MOST, Webhooks
 from headrace.testing.house import until
+
+from .stored import migrated
 
 KILLS = int(os.environ.get("HEADRACE_KILLS", "10"))
 SETTINGS = WebhooksSettings(allow_private=True, timeout_s=0.5)
@@ -96,15 +97,11 @@ class Sink:
             self.flying[path] -= 1
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
-async def database(request, tmp_path):
-    url = f"sqlite:///{tmp_path}/house.db"
-    if request.param == "postgresql":
-        postgres = request.getfixturevalue("postgres")
-        url = await asyncio.to_thread(postgres.database)
+@pytest.fixture
+async def database(url):
+    await migrated(url)
     database = Database(url)
     database.url = url
-    await migrate(database)
     yield database
     await database.close()
 

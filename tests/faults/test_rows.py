@@ -20,7 +20,7 @@ import pytest
 
 from headrace.house import free_port
 from headrace.testing.faultproxy import BlackHole
-from headrace.testing.house import RolesApart, alive, patience
+from headrace.testing.house import Crowd, RolesApart, alive
 from headrace.testing.load import get, post
 from headrace.testing.services import Postgres
 
@@ -187,18 +187,28 @@ async def test_f5_a_gateway_dies_at_each_point(tmp_path: Path) -> None:
 # -- F6: a broker that comes back empty ------------------------------------------------------------
 
 
+async def something_waits(play: Play) -> None:
+    """More jobs than workers hold: the broker has them."""
+    end = time.monotonic() + 15.0
+    while sum(row.state == "waiting" for row in await play.scene.books.rows()) < 10:
+        assert time.monotonic() < end, "nothing waits"
+        await asyncio.sleep(0.05)
+
+
 @pytest.mark.parametrize("broker", BROKERS)
 async def test_f6_a_broker_comes_back_empty(broker: str, tmp_path: Path) -> None:
     """202 goes on meanwhile; all that waited is published again within 10 s."""
     async with Play(tmp_path, broker=broker, **SMALL, work_ms=20.0) as play:
         async with under_load(play, rate=60.0):
             [pid, *_] = play.scene.pids("broker")
-            kin = children(play.scene.pids("worker")[0])
-            await pause(kin[0])  # so that something waits
-            await asyncio.sleep(0.5)
+            kin = [one for worker in play.scene.pids("worker") for one in children(worker)]
+            for model in kin:
+                await pause(model)
+            await something_waits(play)
             play.fault("kill broker", await kill(pid), pid)
             down = time.monotonic()
-            os.kill(kin[0], signal.SIGCONT)
+            for model in kin:
+                os.kill(model, signal.SIGCONT)
             if play.scene.broker:
                 await asyncio.to_thread(play.scene.broker.kill)
                 await asyncio.sleep(3.0)
@@ -251,7 +261,7 @@ async def test_f9_a_database_that_is_away(
     async with Play(tmp_path, database="postgresql", proxied=True, **SMALL) as play:
         proxy = play.scene.proxy
         assert proxy
-        async with under_load(play, rate=60.0):
+        async with under_load(play, rate=60.0), Crowd() as crowd:
             async with away(play):
                 down = time.monotonic()
                 await asyncio.sleep(TIMEOUT_S + 0.5)
@@ -269,7 +279,7 @@ async def test_f9_a_database_that_is_away(
         assert quantile(took_s, 0.5) <= 0.05  # a machine with two cores is not always free
         back = [event.at for event in play.events() if event.event == "acked" and event.since > up]
         print(f"accepted again after {min(back) - up:.1f} s")
-        assert min(back) - up <= 5.0 * patience()
+        assert min(back) - up <= 5.0 * crowd.patience()
         # Refusals do not multiply: whoever asks is refused here, and each process looks four times
         # a second whether the database is back.
         processes = 1 + 2 + 1
@@ -399,7 +409,7 @@ def fill(path: Path) -> str:
 async def test_f13_a_full_disk(tmp_path: Path) -> None:
     with small_disk(tmp_path / "disk", "16m") as disk:
         async with Play(tmp_path, database_folder=disk, **SMALL) as play:
-            async with under_load(play):
+            async with under_load(play), Crowd() as crowd:
                 play.fault("fill disk", fill(disk / "filler"))
                 full = time.monotonic()
                 await asyncio.sleep(4.0)
@@ -411,7 +421,7 @@ async def test_f13_a_full_disk(tmp_path: Path) -> None:
             assert "insufficient-storage" in codes, codes
             assert codes <= {"insufficient-storage", "storage-unavailable"}
             acked = [e.at for e in play.events() if e.event == "acked" and e.since > free]
-            assert min(acked) - free <= 5.0 * patience()
+            assert min(acked) - free <= 5.0 * crowd.patience()
         assert play.verdict.good, play.verdict.told()
 
 
@@ -452,7 +462,8 @@ async def test_f14_a_thousand_slow_clients(tmp_path: Path) -> None:
             assert await becomes(lambda: len(list(fds.iterdir())) > SLOW, 20.0, 0.1)
             slow_all = time.monotonic()
             play.fault("slow clients", f"{len(list(fds.iterdir()))} open files")
-            await asyncio.sleep(5.0)
+            async with Crowd() as crowd:
+                await asyncio.sleep(5.0)
             end = time.monotonic()
             # Heads that take longer than 10 s are not waited for.
             assert await becomes(lambda: len(list(fds.iterdir())) < SLOW, 15.0, 0.1)
@@ -463,9 +474,10 @@ async def test_f14_a_thousand_slow_clients(tmp_path: Path) -> None:
         during = [event.took_s for event in between(play, slow_all, end, "acked")]
         shown = [f"{quantile(each, 0.5) * 1e3:.1f}" for each in (before, during)]
         print("accepted in p50 (ms) before, during:", *shown)
-        assert len(during) > 0.5 * len(before)
+        assert len(during) > 0.5 * len(before) / crowd.patience()
         # The clients themselves take much of two cores: what is seen here is that nobody starves.
-        assert quantile(during, 0.5) <= 3 * quantile(before, 0.5) + 0.05, shown
+        most = (2 * quantile(before, 0.5) + 0.02) * crowd.patience()
+        assert quantile(during, 0.5) <= most, shown
     assert play.verdict.good, play.verdict.told()
 
 

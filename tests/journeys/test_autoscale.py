@@ -13,26 +13,15 @@ import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+from square import right, square
+
 from headrace.settings import load
 from headrace.store.engine import Database
 from headrace.store.scaling import Scaling
 from headrace.testing.house import TestHouse, until
 from headrace.testing.load import Load, OpenLoad
 
-MODELS = """
-    import time
-    import headrace
-
-    class Square(headrace.Model):
-        batching = headrace.Batching(max_size=1)
-
-        def golden(self):
-            return 3, 10
-
-        def predict(self, items: list[int]) -> list[int]:
-            time.sleep(0.04)
-            return [n * n + 1 for n in items]
-"""
+MODELS = square(0.04, max_size=1)
 #: 40 ms are 2.4 s of the policy's clock; 25 calls a second are 25 of its minute.
 TOML = """
     [autoscale]
@@ -50,10 +39,6 @@ TOML = """
 """
 SPEED = 60
 SOME_S = 40.0  # for what takes some seconds on a quiet machine
-
-
-def right(n: int, result: int) -> bool:
-    return result == n * n + 1
 
 
 class Paced:

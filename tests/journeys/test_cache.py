@@ -10,6 +10,8 @@ import signal
 import time
 from pathlib import Path
 
+from square import right
+
 from headrace.house import free_port
 from headrace.testing.house import RolesApart, TestHouse, patience
 from headrace.testing.load import Connection, Load, post
@@ -49,10 +51,6 @@ TOML = """
 def runs(folder: Path, n: int) -> int:
     """How often the model was given it."""
     return (folder / "runs.log").read_text().split().count(str(n))
-
-
-def right(n: int, result: int) -> bool:
-    return result == n * n + 1
 
 
 async def test_fifty_calls_of_the_same_run_once(tmp_path: Path) -> None:

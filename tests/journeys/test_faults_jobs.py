@@ -18,25 +18,13 @@ from pathlib import Path
 
 import pytest
 from desk import Desk
+from square import square
 
 from headrace.testing.house import RolesApart, TestHouse, alive, patience, until
 from headrace.testing.load import post, quantile
 from headrace.testing.services import Postgres
 
-MODELS = """
-    import time
-    import headrace
-
-    class Square(headrace.Model):
-        batching = headrace.Batching(max_size=8)
-
-        def golden(self):
-            return 3, 10
-
-        def predict(self, items: list[int]) -> list[int]:
-            time.sleep(0.05)
-            return [n * n + 1 for n in items]
-
+MODELS = f"""{square(0.05)}
     class Slow(headrace.Model):
         \"\"\"A second for what is below 0.\"\"\"
         batching = headrace.Batching(max_size=4)

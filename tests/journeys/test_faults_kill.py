@@ -9,33 +9,17 @@ import time
 from pathlib import Path
 
 import pytest
+from square import right, square
 
 from headrace.testing.house import RolesApart, TestHouse, patience
 from headrace.testing.load import Load
 
-MODELS = """
-    import time
-    import headrace
-
-    class Square(headrace.Model):
-        batching = headrace.Batching(max_size=8)
-
-        def golden(self):
-            return 3, 10
-
-        def predict(self, items: list[int]) -> list[int]:
-            time.sleep(0.02)
-            return [n * n + 1 for n in items]
-"""
+MODELS = square(0.02)
 TOML = """
     [models.square]
     class = "models:Square"
     workers = {workers}
 """
-
-
-def right(n: int, result: int) -> bool:
-    return result == n * n + 1
 
 
 async def test_1000_calls_20_kills(tmp_path: Path) -> None:

@@ -7,6 +7,8 @@ import signal
 import time
 from pathlib import Path
 
+from square import right
+
 from headrace.testing.house import RolesApart, TestHouse, patience, until
 from headrace.testing.load import Load, post
 
@@ -54,10 +56,6 @@ TOML = """
     slots = {slots}
     stuck_after_s = {stuck}
 """
-
-
-def right(n: int, result: int) -> bool:
-    return result == n * n + 1
 
 
 def one_in_100(culprit: int) -> list[int]:

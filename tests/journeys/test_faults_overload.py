@@ -6,6 +6,8 @@ import asyncio
 import itertools
 from pathlib import Path
 
+from square import right
+
 from headrace.testing.house import TestHouse, patience
 from headrace.testing.load import Ledger, Load, quantile
 
@@ -29,10 +31,6 @@ TOML = """
 """
 IDEAL = 32 / 0.114  # items a second
 DEADLINE_MS = 1000
-
-
-def right(n: int, result: int) -> bool:
-    return result == n * n + 1
 
 
 async def load_for(

@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
+from square import right
 
 from headrace.testing.house import TestHouse, patience, until
 from headrace.testing.load import Load
@@ -49,10 +50,6 @@ SQUARE = """
     [models.square]
     class = "models:Square"
 """
-
-
-def right(n: int, result: int) -> bool:
-    return result == n * n + 1
 
 
 def load(house: TestHouse) -> Load:

@@ -12,24 +12,13 @@ import tempfile
 import time
 from pathlib import Path
 
+from square import right, square
+
 from headrace.orchestrator.local import LocalOrchestrator
 from headrace.testing.house import TestHouse, until
 from headrace.testing.load import OpenLoad, quantile
 
-MODELS = """
-    import time
-    import headrace
-
-    class Square(headrace.Model):
-        batching = headrace.Batching(max_size=8)
-
-        def golden(self):
-            return 3, 10
-
-        def predict(self, items: list[int]) -> list[int]:
-            time.sleep(0.03)
-            return [n * n + 1 for n in items]
-"""
+MODELS = square(0.03)
 TOML = """
     [models.square]
     class = "models:Square"
@@ -50,10 +39,6 @@ asyncio.run(scale())
 print("done", flush=True)
 time.sleep(600)
 """
-
-
-def right(n: int, result: int) -> bool:
-    return result == n * n + 1
 
 
 def url_of(house: TestHouse) -> str:

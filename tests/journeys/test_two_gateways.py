@@ -10,6 +10,8 @@ import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+from square import right
+
 from headrace.house import free_port
 from headrace.testing.house import RolesApart, patience
 from headrace.testing.load import Load
@@ -39,10 +41,6 @@ TOML = """
     [models.square]
     class = "models:Square"
 """
-
-
-def right(n: int, result: int) -> bool:
-    return result == n * n + 1
 
 
 @contextlib.asynccontextmanager

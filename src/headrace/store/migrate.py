@@ -12,7 +12,7 @@ from sqlalchemy import Connection, inspect, text
 
 from headrace.store.engine import Database
 
-HEAD = "0002"
+HEAD = "0005"
 _LOCK = 0x68656164  # of PostgreSQL's advisory locks: two clerks that start together
 
 

@@ -226,3 +226,144 @@ Index("alarms_model", alarms.c.model, alarms.c.id)
 Index("alarms_open", alarms.c.model, alarms.c.name, unique=True,
       sqlite_where=alarms.c.ended.is_(None),
       postgresql_where=alarms.c.ended.is_(None))  # fmt: skip
+
+#: Versions that were decided to be run, or were.
+deployments = Table(
+    "deployments",
+    metadata,
+    Column("model", String(64), primary_key=True),
+    Column("version", Integer, primary_key=True, autoincrement=False),
+    Column("digest", String(80), nullable=False),
+    Column("share", Integer, nullable=False),
+    Column("state", String(12), nullable=False),
+    Column("since", Double, nullable=False),
+    Column("until", Double),
+    Column("count", Integer, nullable=False, server_default="0"),
+)
+
+#: Who gets which calls: what gateways follow that hear nobody. `route`: JSON.
+routes = Table(
+    "routes",
+    metadata,
+    Column("model", String(64), primary_key=True),
+    Column("revision", BigInteger, nullable=False),
+    Column("route", Text, nullable=False),
+)
+
+#: Whoever changes one names its revision: of two deploy processes one is refused. Figures: JSON.
+rollouts = Table(
+    "rollouts",
+    metadata,
+    Column("id", String(32), primary_key=True),
+    Column("model", String(64), nullable=False),
+    Column("from_version", Integer, nullable=False),
+    Column("to_version", Integer, nullable=False),
+    Column("digest", String(80), nullable=False),
+    Column("strategy", String(12), nullable=False),
+    Column("state", String(12), nullable=False),
+    Column("step", Integer, nullable=False),
+    Column("paused", Boolean, nullable=False),
+    Column("revision", Integer, nullable=False),
+    Column("author", String(200), nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("started", Double, nullable=False),
+    Column("updated", Double, nullable=False),
+    Column("since", Double, nullable=False),
+    Column("ended", Double),
+    Column("why", Text, nullable=False, server_default=""),
+    Column("figures", Text, nullable=False),
+    Column("named", Integer),
+    Column("barred", Boolean, nullable=False),
+)
+Index("rollouts_model", rollouts.c.model, rollouts.c.id)
+#: One of a model is open at a time.
+Index("rollouts_open", rollouts.c.model, unique=True,
+      sqlite_where=rollouts.c.ended.is_(None),
+      postgresql_where=rollouts.c.ended.is_(None))  # fmt: skip
+
+rollout_events = Table(
+    "rollout_events",
+    metadata,
+    Column("id", BigInteger().with_variant(Integer, "sqlite"), primary_key=True),
+    Column("rollout", String(32), nullable=False),
+    Column("model", String(64), nullable=False),
+    Column("at", Double, nullable=False),
+    Column("kind", String(16), nullable=False),
+    Column("author", String(200), nullable=False),
+    Column("text", Text, nullable=False),
+    Column("figures", Text, nullable=False),
+)
+Index("rollout_events_rollout", rollout_events.c.rollout, rollout_events.c.id)
+
+#: What a person asked. The row is the record of who did it, and is kept.
+rollout_orders = Table(
+    "rollout_orders",
+    metadata,
+    Column("id", String(32), primary_key=True),
+    Column("model", String(64), nullable=False),
+    Column("kind", String(12), nullable=False),
+    Column("version", Integer),
+    Column("strategy", String(12), nullable=False, server_default=""),
+    Column("author", String(200), nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("at", Double, nullable=False),
+    #: null: nobody has looked at it yet
+    Column("done", Double),
+    #: "yes", or "no: " and why
+    Column("outcome", Text, nullable=False, server_default=""),
+)
+Index("rollout_orders_open", rollout_orders.c.done, sqlite_where=rollout_orders.c.done.is_(None),
+      postgresql_where=rollout_orders.c.done.is_(None))  # fmt: skip
+
+#: Who moved an alias: lines are added, never changed (`registry.audit`). `promotion`: one id for
+#: what was asked and what came of it.
+promotions = Table(
+    "promotions",
+    metadata,
+    Column("id", BigInteger().with_variant(Integer, "sqlite"), primary_key=True),
+    Column("promotion", String(32), nullable=False),
+    Column("at", Double, nullable=False),
+    Column("outcome", String(12), nullable=False),
+    Column("model", String(64), nullable=False),
+    Column("alias", String(64), nullable=False),
+    Column("to", Integer),
+    Column("before", Integer),
+    Column("digest", String(80), nullable=False),
+    Column("author", String(200), nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("detail", Text, nullable=False),
+)
+Index("promotions_model", promotions.c.model, promotions.c.id)
+
+#: A model's runs that its policy asked for (`headrace.retraining`): one for each wish.
+retrainings = Table(
+    "retrainings",
+    metadata,
+    Column("model", String(64), primary_key=True),
+    Column("key", String(128), primary_key=True),
+    Column("at", Double, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("run", String(64), nullable=False),
+    Column("before", Integer, nullable=False),
+    Column("state", String(12), nullable=False),
+    #: null: it runs, or waits for it
+    Column("ended", Double),
+    Column("took_s", Double, nullable=False),
+    Column("version", Integer, nullable=False),
+    Column("outcome", Text, nullable=False),
+)
+Index("retrainings_at", retrainings.c.model, retrainings.c.at)
+
+#: What was right, told later (`headrace.monitoring`): one for each call, by the request's or the
+#: job's id.
+labels = Table(
+    "labels",
+    metadata,
+    Column("model", String(64), primary_key=True),
+    Column("id", String(64), primary_key=True),
+    #: JSON: a number or a text
+    Column("label", Text, nullable=False),
+    Column("at", Double, nullable=False),
+    Column("received", Double, nullable=False),
+)
+Index("labels_received", labels.c.model, labels.c.received)

@@ -14,9 +14,11 @@ from typing import Any, NamedTuple
 
 # Below the ports that Linux gives to outgoing connections (from 32768 on): nobody takes the port of
 # a service that is down for a moment, and a client that tries it again cannot meet itself.
-# Processes that look for ports at the same time begin at different ones.
+# Processes that look for ports at the same time begin far from one another: the step is the golden
+# section of the range, which parts neighbours' numbers most.
 PORTS = range(20_000, 32_000)
-_next_port = itertools.cycle([*PORTS[os.getpid() % 300 * 40 :], *PORTS])
+_first = os.getpid() * 7_417 % len(PORTS)
+_next_port = itertools.cycle([*PORTS[_first:], *PORTS[:_first]])
 _looking = threading.Lock()
 
 
