@@ -220,13 +220,13 @@ class Dispatch:
         """A reply too large for the broker. Its object is ours to remove."""
         try:
             data = await self._objects.get(returned.ref)
-            await self._objects.delete(returned.ref)
         except Exception:
             refusal = Unavailable("the result cannot be read", code="artifact-unavailable")
             for outcome in returned.outcomes:
                 self._finish(outcome.id, refusal, None)
         else:
             self._on_reply(data)
+            await self._remove(returned.ref)
 
     def _publish_again(self) -> None:
         """The broker was gone: its queue in memory may be, too. Unknown ids cost nothing."""

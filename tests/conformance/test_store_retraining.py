@@ -39,11 +39,9 @@ async def test_it_ends_once_and_what_came_of_it_is_kept(trainings):
     assert not await trainings.end(changed(key="k2", ended=1.0)), "there is none of that key"
 
 
-async def test_the_newest_come_first_and_what_is_over_goes(trainings):
+async def test_the_newest_come_first(trainings):
     for n in range(4):
         await trainings.begin(changed(key=f"k{n}", at=100.0 + n))
         if n:
             await trainings.end(changed(key=f"k{n}", state="out", ended=200.0 + n))
     assert [each.key for each in await trainings.of("wine", 3)] == ["k3", "k2", "k1"]
-    await trainings.remove_old(202.5)
-    assert [each.key for each in await trainings.of("wine")] == ["k3", "k0"], "k0 still runs"

@@ -9,8 +9,9 @@ import msgspec
 
 from headrace.gateway.openapi import openapi
 from headrace.gateway.snapshot import ModelView
-from headrace.httpapi.answer import answer_json
+from headrace.httpapi.answer import answer_json, answer_json_bytes
 from headrace.httpserver import Request, answer_text
+from headrace.signature import Card
 from headrace.telemetry.metrics import exposition
 
 if TYPE_CHECKING:
@@ -22,6 +23,8 @@ Route = tuple[bytes, Callable[[Request], None]]
 class Pages:
     def __init__(self, app: App) -> None:
         self._app = app
+        self._documented: list[Card] = []
+        self._document = b""
 
     def routes(self) -> dict[bytes, Route]:
         return {
@@ -79,7 +82,9 @@ class Pages:
 
     def openapi(self, request: Request) -> None:
         cards = [view.card for view in self._app.snapshot.models.values() if view.card]
-        answer_json(request, openapi(cards))
+        if not self._document or self._documented != cards:  # 50 kB: made when a card is new
+            self._documented, self._document = cards, msgspec.json.encode(openapi(cards))
+        answer_json_bytes(request, self._document)
 
     def docs(self, request: Request) -> None:
         from importlib.resources import files

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, delete, select, update
+from sqlalchemy import Connection, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from headrace.retraining import Training
@@ -56,11 +56,6 @@ class Trainings:
         return await self._database.read(
             lambda connection: [Training(**row._mapping) for row in connection.execute(query)]
         )
-
-    async def remove_old(self, before: float) -> None:
-        """What was over before that time."""
-        over = delete(retrainings).where(retrainings.c.ended < before)
-        await self._database.write(lambda connection: connection.execute(over).rowcount)
 
 
 _INSERT: dict[str, Any] = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
