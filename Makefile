@@ -42,7 +42,8 @@ TESTS := $(BIN)/pytest -n $(PROCESSES) --dist loadgroup
 test: $(VENV)/.stamp $(MLFLOW_VENV)/.stamp check  ## All checks and all tests: unit, conformance, journeys, examples
 	@dev/need npm chromium postgres rabbitmq-server redis-server faketime strace systemd-analyze buildah
 	$(BIN)/python examples/ekyc/fetch.py
-	$(TESTS) tests/faults tests/journeys tests/conformance tests/bad_input tests/examples
+	$(TESTS) tests/conformance tests/bad_input tests/examples
+	$(BIN)/pytest tests/journeys tests/faults
 
 check: $(VENV)/.stamp  ## Format, lint, types, import direction, unit and docs tests
 	@dev/need curl
