@@ -34,16 +34,10 @@ run: $(RUN_VENV)/.stamp  ## Fetch the eKYC models, start the house, call it on r
 	@dev/need npm
 	$(RUN_VENV)/bin/python examples/ekyc/run.py
 
-# Tests in so many processes at once: most of them wait for most of their time, and two keep two
-# cores busy. Which stay together is said in tests/conftest.py.
-PROCESSES ?= 2
-TESTS := $(BIN)/pytest -n $(PROCESSES) --dist loadgroup
-
 test: $(VENV)/.stamp $(MLFLOW_VENV)/.stamp check  ## All checks and all tests: unit, conformance, journeys, examples
 	@dev/need npm chromium postgres rabbitmq-server redis-server faketime strace systemd-analyze buildah
 	$(BIN)/python examples/ekyc/fetch.py
-	$(TESTS) tests/conformance tests/bad_input tests/examples
-	$(BIN)/pytest tests/journeys tests/faults
+	$(BIN)/pytest tests/conformance tests/bad_input tests/journeys tests/examples tests/faults
 
 check: $(VENV)/.stamp  ## Format, lint, types, import direction, unit and docs tests
 	@dev/need curl
@@ -51,7 +45,7 @@ check: $(VENV)/.stamp  ## Format, lint, types, import direction, unit and docs t
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(TESTS) tests/unit tests/docs
+	$(BIN)/pytest tests/unit tests/docs
 
 fix: $(VENV)/.stamp  ## Format and repair what can be repaired
 	$(BIN)/ruff format .

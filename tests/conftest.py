@@ -3,7 +3,6 @@
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 import structlog
@@ -13,10 +12,6 @@ from _pytest.runner import runtestprotocol
 STOLEN = 0.2
 TRIES = 3
 
-#: Servers that take longest to start: in a run of several processes (pytest-xdist) one has all
-#: their tests, and begins with them.
-DEAR = ("rabbitmq_cluster", "rabbitmq", "mlflow")
-
 _skipped: list[str] = []
 
 
@@ -25,48 +20,14 @@ def pytest_runtest_logreport(report: pytest.TestReport) -> None:
         _skipped.append(f"{report.nodeid}: {report.longrepr}")
 
 
-@pytest.hookimpl(optionalhook=True)
-def pytest_testnodedown(node: Any) -> None:
-    """Of a run that is split: only its processes know what they left out."""
-    _skipped.extend(getattr(node, "workeroutput", {}).get("skipped", []))
-
-
-def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
-    if hasattr(session.config, "workeroutput"):
-        session.config.workeroutput["skipped"] = _skipped
-    elif os.environ.get("CI") and _skipped and exitstatus == 0:
-        session.exitstatus = pytest.ExitCode.TESTS_FAILED
-        print("\nskipped, which fails in CI:\n" + "\n".join(dict.fromkeys(_skipped)))
-
-
 def pytest_deselected(items: list[pytest.Item]) -> None:
     _skipped.extend(f"{item.nodeid}: deselected" for item in items)
 
 
-def group_of(item: pytest.Function) -> str:
-    """Tests of one group run in one process: those that share a dear server, those of a file that
-    share a fixture of it. Others run wherever there is room: ""."""
-    fixtures, call = item.session._fixturemanager, getattr(item, "callspec", None)
-    named = {each for each in call.params.values() if isinstance(each, str)} if call else set()
-    for server in DEAR:
-        if server in item.fixturenames or (
-            server in named and fixtures.getfixturedefs(server, item)
-        ):
-            return server
-    made = item._fixtureinfo.name2fixturedefs.values()
-    shared = any(each[-1].scope == "module" for each in made)
-    return item.path.stem if shared else ""
-
-
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Function]) -> None:
-    if not hasattr(config, "workerinput"):
-        return  # the only process
-    groups = {item: group_of(item) for item in items}
-    items.sort(key=lambda item: groups[item] not in DEAR)
-    for item, group in groups.items():
-        if group:
-            item.add_marker(pytest.mark.xdist_group(group))
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    if os.environ.get("CI") and _skipped and exitstatus == 0:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+        print("\nskipped, which fails in CI:\n" + "\n".join(_skipped))
 
 
 @pytest.fixture(autouse=True)
