@@ -209,7 +209,7 @@ def test_training_again_gives_the_same_model(tmp_path: Path) -> None:
         "skl2onnx", reason="pip install -r examples/quickstart/requirements-train.in"
     )
     datasets = pytest.importorskip("sklearn.datasets")
-    [train] = starting("python")
+    [train] = starting("python examples/quickstart/train.py")
     command = [sys.executable, *shlex.split(train.command)[1:], "--out", str(tmp_path)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, check=False, text=True)
     assert done.returncode == 0, done.stderr
