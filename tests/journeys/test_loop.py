@@ -185,12 +185,12 @@ class Callers:
         self.labels.append({"request_id": answer.json["request_id"], "label": label})
 
     async def keep_calling(self) -> None:
-        connection = Connection(self.house.port)
         at = time.monotonic()
-        while True:
-            await self.call(connection)
-            at = max(at + 1 / PER_SECOND, time.monotonic() - 1)
-            await asyncio.sleep(max(0.0, at - time.monotonic()))
+        async with Connection(self.house.port) as connection:
+            while True:
+                await self.call(connection)
+                at = max(at + 1 / PER_SECOND, time.monotonic() - 1)
+                await asyncio.sleep(max(0.0, at - time.monotonic()))
 
     async def keep_telling(self) -> None:
         """What was right, half a second later."""

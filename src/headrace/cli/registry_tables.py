@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
+from headrace.cli.models import escaped
 from headrace.cli.told import console, plural
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ def show_models(state: State) -> None:
     if not state:
         out.print("no models yet: headrace registry register FOLDER")
         return
-    table = _table("model", "production", "canary", "others")
+    table = table_of("model", "production", "canary", "others")
     for model, aliases in sorted(state.items()):
         others = {a: n for a, n in aliases.items() if a not in ("production", "canary")}
         table.add_row(
@@ -39,7 +40,7 @@ def show_versions(model: str, versions: list[Version], aliases: dict[str, int]) 
     if not versions:
         out.print(f"no versions of {model}", markup=False)
         return
-    table = _table("version", "is", "format", "size", "made", "metrics", "commit", "digest")
+    table = table_of("version", "is", "format", "size", "made", "metrics", "commit", "digest")
     for version in versions:
         manifest = version.manifest
         table.add_row(
@@ -48,8 +49,8 @@ def show_versions(model: str, versions: list[Version], aliases: dict[str, int]) 
             manifest.format,
             size(version.bytes),
             moment(version.created),
-            _escaped(figures(manifest.metrics)),
-            _escaped(manifest.commit[:10]),
+            escaped(figures(manifest.metrics)),
+            escaped(manifest.commit[:10]),
             version.digest[7:19],
         )
     out.print(table)
@@ -82,7 +83,7 @@ def show_log(entries: list[Entry]) -> None:
     if not entries:
         out.print("nothing was promoted yet")
         return
-    table = _table("when", "model", "alias", "from", "to", "who", "why", "")
+    table = table_of("when", "model", "alias", "from", "to", "who", "why", "")
     for entry in entries:
         state = "interrupted" if entry.outcome == "asked" else entry.outcome
         table.add_row(
@@ -91,9 +92,9 @@ def show_log(entries: list[Entry]) -> None:
             entry.alias,
             str(entry.before or "-"),
             str(entry.to or "-"),
-            _escaped(entry.author),
-            _escaped(entry.reason),
-            f"[{COLOURS[entry.outcome]}]{state}[/] {_escaped(entry.detail)}",
+            escaped(entry.author),
+            escaped(entry.reason),
+            f"[{COLOURS[entry.outcome]}]{state}[/] {escaped(entry.detail)}",
         )
     out.print(table)
 
@@ -134,13 +135,7 @@ def _names(version: Version, aliases: dict[str, int]) -> list[str]:
     return sorted(alias for alias, number in aliases.items() if number == version.number)
 
 
-def _escaped(text: str) -> str:
-    from rich.markup import escape
-
-    return escape(text)
-
-
-def _table(*headings: str) -> Table:
+def table_of(*headings: str) -> Table:
     from rich.table import Table
 
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from headrace.cli.registry_tables import moment
+from headrace.cli.models import escaped
+from headrace.cli.registry_tables import moment, table_of
 from headrace.cli.scale import at
 from headrace.cli.told import console
 
@@ -31,7 +32,7 @@ def show_all(found: list[DeployedModel]) -> None:
             "no model is deployed: write [models.NAME.deploy] into the settings", markup=False
         )
         return
-    table = _table("model", "version", "strategy", "rollout", "why")
+    table = table_of("model", "version", "strategy", "rollout", "why")
     for one in found:
         opened = one.rollout
         table.add_row(
@@ -92,7 +93,7 @@ def shares(one: DeployedModel) -> Table:
 
     routed = {share.version: share.of_whole for share in one.route.shares} if one.route else {}
     run = {each.version: each for each in one.deployments}
-    table = _table("version", "calls", "", "", "workers")
+    table = table_of("version", "calls", "", "", "workers")
     table.columns[2].justify = table.columns[4].justify = "right"
     newest = one.rollout.to_version if one.rollout else None
     for number in sorted(routed.keys() | run.keys()):
@@ -111,7 +112,7 @@ def shares(one: DeployedModel) -> Table:
 
 
 def gates(seen: list[Verdict]) -> Table:
-    table = _table("gate", "new", "stable", "allowed", "calls", "")
+    table = table_of("gate", "new", "stable", "allowed", "calls", "")
     for index in (1, 2, 3, 4):
         table.columns[index].justify = "right"
     for one in seen:
@@ -127,7 +128,7 @@ def gates(seen: list[Verdict]) -> Table:
 
 
 def listed(found: list[Rollout]) -> Table:
-    table = _table("rollout", "from", "to", "strategy", "ended", "", "who", "why")
+    table = table_of("rollout", "from", "to", "strategy", "ended", "", "who", "why")
     for one in found:
         table.add_row(
             one.id[:12],
@@ -148,7 +149,7 @@ def show_told(told: RolloutTold) -> None:
         f"[bold]{one.model}[/] {version(one.from_version)} -> {one.to_version}, {one.strategy},"
         f" {standing(one)}: {escaped(one.reason)}"
     )
-    table = _table("when", "", "who", "what")
+    table = table_of("when", "", "who", "what")
     for event in told.events:
         table.add_row(moment(event.at), event.kind, escaped(event.author), escaped(event.text))
     out.print(table)
@@ -196,18 +197,3 @@ def standing_plain(one: Rollout) -> str:
 def version(number: int | None) -> str:
     """0: the settings' own files."""
     return "-" if number is None else str(number) if number else "own files"
-
-
-def escaped(text: str) -> str:
-    from rich.markup import escape
-
-    return escape(text)
-
-
-def _table(*headings: str) -> Table:
-    from rich.table import Table
-
-    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
-    for heading in headings:
-        table.add_column(heading, overflow="fold")
-    return table

@@ -38,8 +38,9 @@ from headrace.notify.notice import Notice
 from headrace.notify.notice import rollout as notice_of
 from headrace.records import new_id
 from headrace.registry.choose import Desk
+from headrace.registry.port import State
 from headrace.registry.promote import MAX_REASON, promote
-from headrace.registry.refusals import Rejected
+from headrace.registry.refusals import Rejected, unavailable
 from headrace.store.deploying import Deploying, Order, Standing
 
 log = structlog.get_logger("headrace.deploy")
@@ -159,7 +160,7 @@ class Deployed:
         if any(word.asked <= each.updated for each in newest):
             self._watch.look()
             return Nothing("the registry has not been asked since")
-        named = word.state.get(self.model, {}).get(self.policy.alias)
+        named = self._named(word.state)
         for each in stands.barred:
             if each.to_version != named:
                 await deploying.unbar(each.id, time.time())
@@ -168,9 +169,13 @@ class Deployed:
         barred = {each.to_version for each in stands.barred}
         return plan(named, stable, stands.rollout, stands.last, barred)
 
+    def _named(self, state: State) -> int | None:
+        """The version that our alias names there."""
+        return state.get(self.model, {}).get(self.policy.alias)
+
     def _unknown(self) -> Step:
         """Nothing serves, and the registry is down: as it was last, else our own files."""
-        named = self._watch.kept.get(self.model, {}).get(self.policy.alias)
+        named = self._named(self._watch.kept)
         if named is None and time.monotonic() - self._began < UNKNOWN_S:
             return Nothing("the registry has not been seen yet")
         return Place(named or 0) if self._watch.asked_once else Nothing()
@@ -226,7 +231,7 @@ class Deployed:
     ) -> tuple[str, str, int | None]:
         """Who wants it and why, and what the alias names."""
         word = self._watch.word
-        named = word.state.get(self.model, {}).get(self.policy.alias) if word else None
+        named = self._named(word.state) if word else None
         if order is not None:
             return order.author, order.reason, named
         told = await deploying.entries(self.model, 10)
@@ -263,8 +268,14 @@ class Deployed:
             return None
 
     async def _fetch(self, version: int) -> str:
-        found = await self._desk.kept.get(self._desk.registry, self.model, version)
-        await self._desk.kept.files(self._desk.registry, found)
+        kept, registry = self._desk.kept, self._desk.registry
+        try:
+            found = await kept.get(registry, self.model, version)
+        except NotFound:
+            if self.model not in await registry.state():  # a folder that is not mounted says so
+                raise unavailable(f"the registry knows nothing of {self.model}") from None
+            found = await kept.get(registry, self.model, version)
+        await kept.files(registry, found)
         return found.digest
 
     # -- the open rollout ----------------------------------------------------------------------
@@ -378,7 +389,7 @@ class Deployed:
         assert stands.route is not None
         word, rollout = self._watch.word, stands.rollout
         if version is None:
-            named = word.state.get(self.model, {}).get(self.policy.alias) if word else None
+            named = self._named(word.state) if word else None
             version = named
         why = ""
         if version is None:
@@ -417,32 +428,23 @@ class Deployed:
         word, last = self._watch.word, stands.last
         if word is None or stands.route is None or last is None or word.asked <= last.updated:
             return
-        named = word.state.get(self.model, {}).get(self.policy.alias)
+        if time.monotonic() < self._not_before.get("alias", 0.0):
+            return
+        named = self._named(word.state)
         stable = stands.route.stable
         for each in stands.barred:
             if self.policy.alias_back and each.to_version == named != stable:
-                reason = f"rolled back: {each.why}"
-                self._move_alias(deploying, each, named, stable, reason, HEADRACE)
+                reason, author, cause = f"rolled back: {each.why}", HEADRACE, each
+                break
+        else:
+            follows = last.state == "done" and last.to_version == stable and last.named == named
+            if not follows or (named or 0) == stable:
                 return
-        follows = last.state == "done" and last.to_version == stable and last.named == named
-        if follows and (named or 0) != stable:
-            self._move_alias(deploying, last, named, stable, last.reason, last.author)
-
-    def _move_alias(
-        self,
-        deploying: Deploying,
-        rollout: Rollout,
-        seen: int | None,
-        version: int,
-        reason: str,
-        author: str,
-    ) -> None:
-        if time.monotonic() < self._not_before.get("alias", 0.0):
-            return
+            reason, author, cause = last.reason, last.author, last
         self._not_before["alias"] = time.monotonic() + AGAIN_S
-        self._errands.spawn(self._try_alias(deploying, rollout, seen, version, reason, author))
+        self._errands.spawn(self._move_alias(deploying, cause, named, stable, reason, author))
 
-    async def _try_alias(
+    async def _move_alias(
         self,
         deploying: Deploying,
         rollout: Rollout,

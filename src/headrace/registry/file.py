@@ -132,14 +132,14 @@ class FileRegistry:
         try:
             record = msgspec.json.decode((at / "record.json").read_bytes(), type=Record)
             manifest = (at / "files" / MANIFEST).read_bytes()
-        except (FileNotFoundError, NotADirectoryError):
+        except FileNotFoundError:
             raise no_version(model, number) from None
         except msgspec.DecodeError as error:
             raise Rejected(f"{model} {number}: record.json: {error}") from None
         return version_of(model, number, record.created, record.listing, manifest)
 
     def _state(self) -> State:
-        if not self.folder.is_dir():
+        if not self.folder.exists():
             return {}
         return {
             entry.name: self._aliases(entry.name)
@@ -175,7 +175,7 @@ class FileRegistry:
     def _open(self, path: Path, version: Version) -> Any:
         try:
             return path.open("rb")
-        except (FileNotFoundError, NotADirectoryError):
+        except FileNotFoundError:
             raise no_version(version.model, version.number) from None
 
 

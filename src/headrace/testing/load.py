@@ -39,7 +39,8 @@ class Answer(NamedTuple):
 
 
 class Connection:
-    """One keep-alive connection, opened when first needed and again where the house closed it."""
+    """One keep-alive connection, opened when first needed and again where the house closed it; left
+    by `async with`, or by `abort`."""
 
     def __init__(self, port: int, host: str = "127.0.0.1") -> None:
         self._host, self._port = host, port
@@ -74,6 +75,12 @@ class Connection:
             self.abort()
         return Answer(int(head[0].split()[1]), read, answer)
 
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self.abort()
+
     def abort(self) -> None:
         if self._streams:
             self._streams[1].transport.abort()
@@ -82,22 +89,16 @@ class Connection:
 
 async def get(port: int, path: str) -> Answer:
     """On a connection of its own. Raises OSError, IncompleteReadError."""
-    connection = Connection(port)
-    try:
+    async with Connection(port) as connection:
         return await connection.call(path)
-    finally:
-        connection.abort()
 
 
 async def post(port: int, path: str, body: Any, **headers: str) -> Answer:
     """`body`: bytes as they are, anything else as JSON. `content_type="image/jpeg"`."""
     data = body if isinstance(body, bytes) else json.dumps(body).encode()
-    connection = Connection(port)
-    try:
-        given = {name.replace("_", "-"): value for name, value in headers.items()}
+    given = {name.replace("_", "-"): value for name, value in headers.items()}
+    async with Connection(port) as connection:
         return await connection.call(path, data, given)
-    finally:
-        connection.abort()
 
 
 @dataclass
@@ -212,14 +213,13 @@ class Load:
                 await asyncio.sleep(0.005)
 
     async def _one(self, port: int) -> None:
-        connection = Connection(port)
-        with contextlib.suppress(OSError):  # counted when the call fails
-            await connection.open()  # what a call takes is measured without it
-        for given in self._inputs:
-            await self._ask(connection, given, time.perf_counter())
-            if self._stopped:
-                break
-        connection.abort()
+        async with Connection(port) as connection:
+            with contextlib.suppress(OSError):  # counted when the call fails
+                await connection.open()  # what a call takes is measured without it
+            for given in self._inputs:
+                await self._ask(connection, given, time.perf_counter())
+                if self._stopped:
+                    break
 
     async def _ask(self, connection: Connection, given: Any, began: float) -> None:
         """One call, whose time counts from `began`."""
@@ -251,14 +251,13 @@ class OpenLoad(Load):
         return self
 
     async def _one(self, port: int) -> None:
-        connection = Connection(port)
-        with contextlib.suppress(OSError):
-            await connection.open()
-        for given in self._inputs:
-            due = self._due
-            self._due += self._every_s
-            await asyncio.sleep(max(0.0, due - time.perf_counter()))
-            if self._stopped:
-                break
-            await self._ask(connection, given, due)
-        connection.abort()
+        async with Connection(port) as connection:
+            with contextlib.suppress(OSError):
+                await connection.open()
+            for given in self._inputs:
+                due = self._due
+                self._due += self._every_s
+                await asyncio.sleep(max(0.0, due - time.perf_counter()))
+                if self._stopped:
+                    break
+                await self._ask(connection, given, due)
