@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from headrace.cli.registry import Registry_, at, named, settled
+from headrace.cli.table import table_of
 from headrace.cli.told import (
     DEFAULT_FILE,
     MISUSED,
@@ -131,18 +132,13 @@ def plain(context: Context, folder: Path, beside: Naive, image: Image | None) ->
 
 
 def show(context: Context, folder: Path, beside: Naive, image: Image | None) -> None:
-    from rich.table import Table
-
     from headrace.cli.registry_tables import size
 
     out = console()
     base = max(0, image.bytes - sum(image.layers[-len(context.layers) :])) if image else 0
     whole = context.bytes + (base if image and image.layers else 0)
-    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
-    for heading in ("layer", "changes", "files", "size", "share"):
-        table.add_column(
-            heading, justify="right" if heading in ("files", "size", "share") else "left"
-        )
+    numbers = ("files", "size", "share")
+    table = table_of("layer", "changes", *numbers, right=numbers)
     if image and image.layers:
         table.add_row("base", f"with {context.base}", "", size(base), f"{base / whole:.0%}")
     for layer in context.layers:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
+from headrace.cli.table import moment, table_of
 from headrace.cli.told import console, plural
 
 if TYPE_CHECKING:
@@ -18,19 +19,12 @@ COLOURS = {
 
 def show_list(found: list[JobView], more: bool, empty: str) -> None:
     """`more`: there are others behind these."""
-    from rich.table import Table
-
     out = console()
     if not found:
         out.print(empty, markup=False)
         return
-    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
-    table.add_column("job", no_wrap=True)
-    for heading in ("model", "state"):
-        table.add_column(heading)
-    for heading in ("tries", "age", "took"):
-        table.add_column(heading, justify="right", no_wrap=True)
-    table.add_column("why", overflow="fold")
+    numbers = ("tries", "age", "took")
+    table = table_of("job", "model", "state", *numbers, "why", right=numbers, whole=("job",))
     now = time.time()
     for view in found:
         table.add_row(*row(view, now))
@@ -97,10 +91,6 @@ def facts(view: JobView, now: float) -> list[tuple[str, str]]:
     if view.version:
         found.append(("version", view.version))
     return [*found, ("request id", view.request_id)]
-
-
-def moment(unix_s: float) -> str:
-    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(unix_s))
 
 
 def span(seconds: float) -> str:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from headrace.cli.table import escaped, table_of
 from headrace.cli.told import DEFAULT_URL, Json, Url, client, console, say_json
 
 if TYPE_CHECKING:
@@ -39,13 +40,10 @@ def models(
 
 
 def show_list(found: list[ServedModel]) -> None:
-    from rich.table import Table
 
     from headrace.cli.describe import type_of
 
-    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
-    for heading in ("model", "version", "ready", "input", "output", "description"):
-        table.add_column(heading, overflow="fold")
+    table = table_of("model", "version", "ready", "input", "output", "description")
     for one in found:
         table.add_row(
             one.name,
@@ -60,12 +58,6 @@ def show_list(found: list[ServedModel]) -> None:
 
 def readiness(one: ServedModel) -> str:
     return "[green]ready[/]" if one.ready else f"[yellow]{escaped(one.reason or 'not ready')}[/]"
-
-
-def escaped(text: str) -> str:
-    from rich.markup import escape
-
-    return escape(text)
 
 
 def show_one(one: ServedModel) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from headrace.cli.table import escaped
 from headrace.cli.told import (
     DEFAULT_FILE,
     MISUSED,
@@ -186,7 +187,6 @@ async def _forget(settings: Settings, model: str) -> None:
 
 
 def _show(state: State) -> None:
-    from rich.markup import escape
     from rich.table import Table
 
     from headrace.retraining import clock
@@ -200,7 +200,7 @@ def _show(state: State) -> None:
     said += [("quality", each) for each in state.quality]
     for kind, each in said:
         colour = COLOURS[each.verdict]
-        out.print(f"  {kind:8}[{colour}]{each.verdict:8}[/]{escape(each.text)}", soft_wrap=True)
+        out.print(f"  {kind:8}[{colour}]{each.verdict:8}[/]{escaped(each.text)}", soft_wrap=True)
     for verdict in state.drift:
         if not verdict.fields:
             continue
@@ -210,7 +210,7 @@ def _show(state: State) -> None:
             table.add_column(name, justify="left" if name in ("field", "") else "right")
         for field in verdict.fields:
             table.add_row(
-                escape(field.field),
+                escaped(field.field),
                 f"[{COLOURS[field.verdict]}]{field.verdict}[/]",
                 "" if field.psi is None else f"{field.psi:.3f}",
                 "" if field.ks is None else f"{field.ks:.3f}",

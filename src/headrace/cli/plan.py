@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from headrace.cli.table import table_of
 from headrace.cli.told import MISUSED, REFUSED, Json, console, say_error, say_hint, say_json
 
 if TYPE_CHECKING:
@@ -111,14 +112,8 @@ def title(what: WhatIf) -> str:
 
 
 def show(plans: dict[str, Plan]) -> None:
-    from rich.table import Table
-
-    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
-    table.add_column("plan", no_wrap=True)
-    table.add_column("k")
-    table.add_column("at the peak", overflow="fold")
-    for heading in ("calls/s", "nodes", "node hours", "cost a month", "saved"):
-        table.add_column(heading, justify="right", no_wrap=True)
+    numbers = ("calls/s", "nodes", "node hours", "cost a month", "saved")
+    table = table_of("plan", "k", "at the peak", *numbers, right=numbers, whole=("plan",))
     first = next(iter(plans.values())).cost_month
     for name, one in plans.items():
         saved = 1 - one.cost_month / first

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from headrace.autoscale.profile import Profile, Try, toml
+from headrace.cli.table import table_of
 from headrace.cli.told import console, say_hint
 from headrace.profiling.verdict import no_verdict
 
@@ -31,15 +32,10 @@ def show(found: Profile, path: Path) -> None:
 
 
 def table(found: Profile) -> Table:
-    from rich.table import Table
-
-    made = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
     gpu = any(one.gpu_mb for one in found.tries)
-    for heading in ("k", "batches to", "calls/s", "p95", "batch", "alone", "memory", "start"):
-        made.add_column(heading, justify="right", no_wrap=True)
-    if gpu:
-        made.add_column("GPU", justify="right")
-    made.add_column("")
+    numbers = ["k", "batches to", "calls/s", "p95", "batch", "alone", "memory", "start"]
+    numbers += ["GPU"] * gpu
+    made = table_of(*numbers, "", right=numbers)
     for one in found.tries:
         used = found.use and (found.use.workers, found.use.max_size) == (one.workers, one.max_size)
         cells = row(one)

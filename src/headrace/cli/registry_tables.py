@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING, Any
 
-from headrace.cli.models import escaped
+from headrace.cli.table import escaped, moment, table_of
 from headrace.cli.told import console, plural
 
 if TYPE_CHECKING:
-    from rich.table import Table
-
     from headrace.registry.audit import Entry
     from headrace.registry.port import State
     from headrace.registry.version import Version
@@ -127,18 +124,5 @@ def size(count: int) -> str:
     return f"{value:.3g} GB"
 
 
-def moment(unix_s: float) -> str:
-    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(unix_s))
-
-
 def _names(version: Version, aliases: dict[str, int]) -> list[str]:
     return sorted(alias for alias, number in aliases.items() if number == version.number)
-
-
-def table_of(*headings: str) -> Table:
-    from rich.table import Table
-
-    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
-    for heading in headings:
-        table.add_column(heading, overflow="fold")
-    return table

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from headrace.cli.table import escaped, table_of
 from headrace.cli.told import (
     DEFAULT_FILE,
     MISUSED,
@@ -133,8 +134,6 @@ async def _read(settings: Settings, policies: dict[str, Retrain]) -> dict[str, F
 
 
 def _show(name: str, policy: Retrain, now: Start | Wait, past: list[Training]) -> None:
-    from rich.table import Table
-
     from headrace.retraining import clock
 
     out, budget = console(), policy.budget
@@ -148,19 +147,12 @@ def _show(name: str, policy: Retrain, now: Start | Wait, past: list[Training]) -
     out.print(now.reason, markup=False, soft_wrap=True)
     if not past:
         return
-    table = Table(box=None, padding=(0, 2, 0, 2), header_style="bold")
-    for heading in ("asked for", "state", "run"):
-        table.add_column(heading, no_wrap=True)
-    table.add_column("why, and what came of it", overflow="fold")
+    told = ("asked for", "state", "run")
+    table = table_of(*told, "why, and what came of it", whole=told)
+    table.padding = (0, 2, 0, 2)
     for each in past:
         said = f"{each.reason} -> {each.outcome}" if each.outcome else each.reason
         table.add_row(
-            clock(each.at), f"[{COLOURS[each.state]}]{each.state}[/]", each.run, _plain(said)
+            clock(each.at), f"[{COLOURS[each.state]}]{each.state}[/]", each.run, escaped(said)
         )
     out.print(table)
-
-
-def _plain(text: str) -> str:
-    from rich.markup import escape
-
-    return escape(text)

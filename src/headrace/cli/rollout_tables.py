@@ -6,9 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from headrace.cli.models import escaped
-from headrace.cli.registry_tables import moment, table_of
 from headrace.cli.scale import at
+from headrace.cli.table import escaped, moment, table_of
 from headrace.cli.told import console
 
 if TYPE_CHECKING:

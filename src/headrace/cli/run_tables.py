@@ -7,6 +7,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from headrace.cli.table import escaped, table_of
 from headrace.cli.told import console, say_error, say_hint
 
 if TYPE_CHECKING:
@@ -22,21 +23,16 @@ TRACE_LINES = 12
 
 
 def show_list(runs: list[Run]) -> None:
-    from rich.table import Table
-
     from headrace.pipeline.run import seen
 
     out = console()
     if not runs:
         out.print("no runs yet: headrace train MODULE:PIPELINE", markup=False)
         return
-    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
-    for heading in ("run", "pipeline", "state"):
-        table.add_column(heading, no_wrap=True)
-    for heading in ("version", "took"):
-        table.add_column(heading, justify="right", no_wrap=True)
-    table.add_column("metrics", overflow="fold")
-    table.add_column("code", no_wrap=True)
+    table = table_of(
+        "run", "pipeline", "state", "version", "took", "metrics", "code",
+        right=("version", "took"), whole=("run", "pipeline", "state", "code"),
+    )  # fmt: skip
     for run in runs:
         metrics = ", ".join(f"{name} {value:.4g}" for name, value in run.metrics.items())
         state = seen(run)
@@ -64,28 +60,23 @@ def code(of: Code) -> str:
 
 
 def show_one(run: Run, series: list[Point]) -> None:
-    from rich.table import Table
-
     from headrace.pipeline.run import seen
 
     out, state = console(), seen(run)
     out.print(f"run {run.id} of {run.target}: [{COLOURS[state]}]{state}[/]")
     facts = {
         "model": run.model + (f", version {run.version}" if run.version else ""),
-        "begun": moment(run.began or run.created) + f", asked for by {run.asked_by}",
+        "begun": when(run.began or run.created) + f", asked for by {run.asked_by}",
         "code": code(run.code),
         "data": short(run.data) or "-",
         "parameters": ", ".join(f"{k}={v}" for k, v in run.params.items()) or "none",
     }
     for each in run.resumed:
-        facts["resumed"] = f"{moment(each.at)} at {each.step}, code {code(each.code)}"
+        facts["resumed"] = f"{when(each.at)} at {each.step}, code {code(each.code)}"
     for name, said in facts.items():
         out.print(f"  {name:<11}{said}", markup=False)
-    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
-    table.add_column("\nstep", no_wrap=True)
-    table.add_column("\ntook", justify="right", no_wrap=True)
-    table.add_column("\noutput", no_wrap=True)
-    table.add_column("\n", overflow="fold")
+    facts_of = ("\nstep", "\ntook", "\noutput")
+    table = table_of(*facts_of, "\n", right=("\ntook",), whole=facts_of)
     for step in run.steps:
         table.add_row(step.name, f"{step.took_s:.2f} s", short(step.output), step.note)
     out.print(table)
@@ -113,9 +104,7 @@ def show_verdicts(run: Run) -> None:
         out.print("\ngates")
     for verdict in run.verdicts:
         mark = "[green]✓[/]" if verdict.passed else "[red]✗[/]"
-        from rich.markup import escape
-
-        out.print(f"  {mark} {escape(verdict.why)}")
+        out.print(f"  {mark} {escaped(verdict.why)}")
 
 
 def show_end(run: Run) -> None:
@@ -168,12 +157,7 @@ def compare(runs: list[Run]) -> dict[str, Any]:
 
 
 def show_compared(found: dict[str, Any]) -> None:
-    from rich.table import Table
-
-    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
-    table.add_column("")
-    for run in found["runs"]:
-        table.add_column(run, no_wrap=True, justify="right")
+    table = table_of("", *found["runs"], right=found["runs"])
     for section, rows in found.items():
         if section == "runs" or not rows:
             continue
@@ -196,7 +180,7 @@ def short(digest: str) -> str:
     return digest[:12]
 
 
-def moment(at: float) -> str:
+def when(at: float) -> str:
     age_s = max(0, int(time.time() - at))
     ago = f"{age_s} s" if age_s < 120 else f"{age_s // 60} min" if age_s < 7200 else ""
     said = f"{datetime.fromtimestamp(at, UTC):%Y-%m-%d %H:%M:%S} UTC"

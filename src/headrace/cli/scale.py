@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from headrace.cli.control import ControlUrl, TokenFile, reach
+from headrace.cli.table import escaped, table_of
 from headrace.cli.told import (
     DAY_S,
     DEFAULT_FILE,
@@ -196,27 +197,23 @@ def said(one: Override) -> str:
 
 
 def show_all(found: list[ScaledModel]) -> None:
-    from rich.markup import escape
-    from rich.table import Table
 
     out = console()
     if not found:
         out.print("no model is scaled: write [models.NAME.scale] into the settings", markup=False)
         return
-    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
-    for heading in ("model", "mode"):
-        table.add_column(heading, no_wrap=True)
-    for heading in ("count", "ready", "least", "most"):
-        table.add_column(heading, justify="right", no_wrap=True)
-    for heading in ("override", "last decision"):
-        table.add_column(heading, overflow="fold")
+    counts = ("count", "ready", "least", "most")
+    table = table_of(
+        "model", "mode", *counts, "override", "last decision",
+        right=counts, whole=("model", "mode"),
+    )  # fmt: skip
     for one in found:
         hands = "; ".join(f"{hand.kind} {hand.count}, {hand.author}" for hand in one.overrides)
         why = one.decision.reason if one.decision else "-"
-        alarms = [f"[red]{escape(alarm.name)}[/] " for alarm in one.alarms]
+        alarms = [f"[red]{escaped(alarm.name)}[/] " for alarm in one.alarms]
         table.add_row(
-            escape(one.model), one.mode, number(one.count), number(one.ready), str(one.least),
-            str(one.most), escape(hands or "-"), "".join(alarms) + escape(why),
+            escaped(one.model), one.mode, number(one.count), number(one.ready), str(one.least),
+            str(one.most), escaped(hands or "-"), "".join(alarms) + escaped(why),
         )  # fmt: skip
     out.print(table)
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from headrace.cli.table import table_of
 from headrace.cli.told import MISUSED, Json, console, plural, say_error, say_hint, say_json
 
 if TYPE_CHECKING:
@@ -129,16 +130,12 @@ class _Progress:
 
 
 def show(found: Simulation, warm_min: int) -> None:
-    from rich.table import Table
-
     out, report = console(), found.report
     days = plural(report.days, "day")
     out.print(f"{report.trace}: {report.calls:,} calls in {days}, minute by minute\n")
-    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
-    table.add_column("policy", no_wrap=True)
-    for heading in ("late %", "cost", "ready", "under θ/τ %", "over θ/τ %", "unstable %",
-                    "actions/day", "covered %"):  # fmt: skip
-        table.add_column(heading, justify="right", no_wrap=True)
+    numbers = ("late %", "cost", "ready", "under θ/τ %", "over θ/τ %", "unstable %", "actions/day",
+               "covered %")  # fmt: skip
+    table = table_of("policy", *numbers, right=numbers, whole=("policy",))
     for one in report.scores:
         table.add_row(*row(one), style="bold" if one.policy == "ours" else None)
     out.print(table)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from headrace.cli.table import table_of
 from headrace.cli.told import DEFAULT_URL, Json, Url, client, console, say_json
 
 if TYPE_CHECKING:
@@ -34,20 +35,15 @@ def status(url: Url = DEFAULT_URL, json: Json = False) -> None:
 
 
 def show(found: Status, url: str) -> None:
-    from rich.table import Table
-
     out = console()
     state = "[green]ready[/]" if found.ready else "[yellow]not ready[/]"
     if found.draining:
         state = "[yellow]draining[/]"
     out.print(f"gateway {found.gateway[:8]} at {url}: {state}\n")
-    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
-    table.add_column("model")
-    table.add_column("state", overflow="fold")
-    headings = ["workers", "slots ready", "busy", "in hand", "waiting", "open calls", "pace/s"]
+    numbers = ["workers", "slots ready", "busy", "in hand", "waiting", "open calls", "pace/s"]
     stored = any(one.jobs_waiting is not None for one in found.models)
-    for heading in headings + ["stored jobs"] * stored:
-        table.add_column(heading, justify="right")
+    numbers += ["stored jobs"] * stored
+    table = table_of("model", "state", *numbers, right=numbers)
     for one in found.models:
         table.add_row(*row(one), *[f"{one.jobs_waiting or 0:,}"] * stored)
     out.print(table)

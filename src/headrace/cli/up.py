@@ -170,18 +170,15 @@ def as_json(url: str, models: list[ServedModel], took_s: float) -> dict[str, Any
 
 
 def show(settings: Settings, url: str, models: list[ServedModel], took_s: float) -> None:
-    from rich.table import Table
-
-    from headrace.cli.models import escaped
+    from headrace.cli.table import escaped, table_of
     from headrace.deploy.apply import first_count
 
     out = console()
     out.print(f"\n[bold]{url}[/]   docs [bold]{url}/docs[/]")
     if settings.gateway.grpc:
         out.print(f"gRPC {settings.gateway.grpc} (Open Inference Protocol)")
-    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
-    for heading in ("model", "version", "workers", "slots", "description"):
-        table.add_column(heading, justify="right" if heading in ("workers", "slots") else "left")
+    counts = ("workers", "slots")
+    table = table_of("model", "version", *counts, "description", right=counts)
     for model in models:
         ours = settings.models.get(model.name)
         count = first_count(settings, model.name) if ours else 0

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
+from headrace.cli.table import escaped, moment, table_of
 from headrace.cli.told import DEFAULT_URL, REFUSED, Json, Url, console, say_error, say_json
 
 if TYPE_CHECKING:
@@ -218,20 +219,14 @@ def why_not(delivery: Delivery | None) -> str:
     return f"not taken: {delivery.last_error}{again}"
 
 
-def at(moment: float | None) -> str:
-    """Unix seconds as a person's time."""
-    return "-" if moment is None else time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(moment))
+def at(unix_s: float | None) -> str:
+    return "-" if unix_s is None else moment(unix_s)
 
 
 def table(headings: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
-    from rich.markup import escape
-    from rich.table import Table
-
-    shown = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
-    for heading in headings:
-        shown.add_column(heading, overflow="fold")
+    shown = table_of(*headings)
     for row in rows:
-        shown.add_row(*map(escape, row))
+        shown.add_row(*map(escaped, row))
     console().print(shown)
 
 
