@@ -1,17 +1,28 @@
-"""What monitoring costs the way of a call: python benchmarks/monitoring.py
+"""What monitoring costs the way of a call.
 
-The sampler's share of a worker's time for each call, drawn and not drawn, and what is done with a
-sample later, off the callers' way. Of the CPU that a worker spends on one call (README: 100 us and
-more with its gateway) it must be at most 2 %.
+    python benchmarks/monitoring.py                    piece by piece
+    python benchmarks/monitoring.py --house --rounds 8 a house with it and one without, by turns
+
+Piece by piece: the sampler's share of a worker's time for each call, drawn and not drawn, and what
+is done with a sample later, off the callers' way. With `--house`: the processor time of everybody
+on a call's way, under load, which may rise by 2 %. (The monitor is not on it.)
 """
 
 from __future__ import annotations
 
+import argparse
+import json
+import shutil
+import signal
+import statistics
+import tempfile
 import time
+from pathlib import Path
 from types import SimpleNamespace
 
 import msgspec
 import numpy as np
+import path
 
 from headrace.jobs import Form
 from headrace.monitor.adwin import Adwin
@@ -33,7 +44,97 @@ def took_us(work, times):
     return best / times * 1e6
 
 
+#: A model of a table, as most that are monitored: what it takes itself is next to nothing.
+MODELS = """
+from dataclasses import dataclass
+
+import headrace
+
+@dataclass
+class Row:
+    FIELDS
+
+@dataclass
+class Verdict:
+    y: str
+    p: float
+
+class Table(headrace.Model):
+    version = "1"
+    batching = headrace.Batching(max_size=64, max_wait_ms=0)
+
+    def predict(self, rows: list[Row]) -> list[Verdict]:
+        return [Verdict("yes" if row.x0 > row.x1 else "no", 0.9) for row in rows]
+""".replace("FIELDS", "\n    ".join(f"{name}: float" for name in POLICY.inputs))
+TOML = f"""
+[house]
+name = "bench-monitoring"
+
+[gateway]
+listen = "127.0.0.1:{path.PORT}"
+
+[models.table]
+class = "models:Table"
+"""
+WATCHED = f"""
+[models.table.monitor]
+inputs = {json.dumps(list(POLICY.inputs))}
+outputs = {json.dumps(list(POLICY.outputs))}
+"""
+
+
+def of_a_house(rounds, connections, seconds):
+    """Medians over the rounds; the turns change places, so that a drift meets both."""
+    on_the_way = [name for name, _ in path.ROLES]
+    seen = {"without": [], "with": []}
+    body = json.dumps({name: n * 0.5 for n, name in enumerate(POLICY.inputs)})
+    for turn in range(rounds):
+        for which in sorted(seen, reverse=bool(turn % 2)):
+            folder = Path(tempfile.mkdtemp())
+            (folder / "models.py").write_text(MODELS)
+            settings = folder / "headrace.toml"
+            settings.write_text(TOML + (WATCHED if which == "with" else ""))
+            house = path.start(settings)
+            try:
+                per_second, costs = path.load(house, "table", body, connections, seconds)
+            finally:
+                house.send_signal(signal.SIGINT)
+                house.wait(30)
+                shutil.rmtree(folder)
+            seen[which].append([per_second, *(sum(costs[name]) for name in on_the_way)])
+            print(".", end="", flush=True)
+    middle = {
+        which: [statistics.median(column) for column in zip(*rows, strict=True)]
+        for which, rows in seen.items()
+    }
+    print(f"\n| monitoring | calls/s | {', us | '.join(on_the_way)}, us | sum, us |")
+    print("|---" * (len(on_the_way) + 3) + "|")
+    for which, row in middle.items():
+        cells = [f"{row[0]:,.0f}", *(f"{each:.1f}" for each in (*row[1:], sum(row[1:])))]
+        print(f"| {which} | {' | '.join(cells)} |")
+    ratios = [
+        sum(new[1:]) / sum(old[1:]) for old, new in zip(seen["without"], seen["with"], strict=True)
+    ]
+    print(f"\nratio of the sums, round by round: median {statistics.median(ratios):.3f},"
+          f" {min(ratios):.3f} to {max(ratios):.3f}")  # fmt: skip
+
+
 def main():
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--house", action="store_true", help="a house with it and one without")
+    parser.add_argument("--rounds", type=int, default=8)
+    parser.add_argument("--connections", type=int, default=32)
+    parser.add_argument("--seconds", type=int, default=5)
+    asked = parser.parse_args()
+    if asked.house:
+        of_a_house(asked.rounds, asked.connections, asked.seconds)
+    else:
+        by_piece()
+
+
+def by_piece():
     body = msgspec.msgpack.encode({f"x{n}": n * 0.5 for n in range(13)})
     held = SimpleNamespace(job=SimpleNamespace(request_id="r-1", form=Form.JSON), body=body)
     batch, outcomes = [held] * BATCH, [b'{"y":"yes","p":0.9}'] * BATCH

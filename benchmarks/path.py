@@ -7,6 +7,7 @@ Microseconds a call are steadier than calls a second on a machine shared with ot
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import re
 import signal
@@ -39,10 +40,12 @@ def main() -> None:
     print("| workload | connections | calls/s | " + " | ".join(f"{n}, us" for n in names) + " |")
     print("|---" * (3 + len(names)) + "|")
     for workload in asked.workloads:
-        house = start(workload)
+        model, floats = WORKLOADS[workload]
+        body = str([round((n * 0.6180339887) % 1, 16) for n in range(1, floats + 1)])
+        house = start(HERE / f"peers/headrace/{workload}.toml")
         try:
             for connections in asked.connections:
-                per_second, costs = load(house, workload, connections, asked.seconds)
+                per_second, costs = load(house, model, body, connections, asked.seconds)
                 shown = " | ".join(f"{costs[name][0]:.0f} + {costs[name][1]:.0f}" for name in names)
                 print(f"| {workload} | {connections} | {per_second:,.0f} | {shown} |", flush=True)
         finally:
@@ -51,9 +54,10 @@ def main() -> None:
     print("\nEach cost is user + system time.")
 
 
-def start(workload: str) -> subprocess.Popen[bytes]:
+def start(settings: Path) -> subprocess.Popen[bytes]:
+    """A house that listens on PORT; it is ready."""
     house = subprocess.Popen(
-        [sys.executable, "-m", "headrace", "up", "-f", HERE / f"peers/headrace/{workload}.toml"],
+        [sys.executable, "-m", "headrace", "up", "-f", settings],
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
     )  # fmt: skip
     for _ in range(200):
@@ -63,18 +67,17 @@ def start(workload: str) -> subprocess.Popen[bytes]:
         except OSError:
             time.sleep(0.1)
     house.kill()
-    raise SystemExit(f"the house of {workload} did not become ready")
+    raise SystemExit(f"the house of {settings} did not become ready")
 
 
 def load(
-    house: subprocess.Popen[bytes], workload: str, connections: int, seconds: int
+    house: subprocess.Popen[bytes], model: str, body: str, connections: int, seconds: int
 ) -> tuple[float, dict[str, tuple[float, float]]]:
-    model, floats = WORKLOADS[workload]
-    body = str([round((n * 0.6180339887) % 1, 16) for n in range(1, floats + 1)])
+    """Calls/s, and user and system microseconds a call by role."""
     with tempfile.NamedTemporaryFile("w", suffix=".lua") as script:
         script.write(
             'wrk.method = "POST"\nwrk.headers["Content-Type"] = "application/json"\n'
-            f'wrk.body = "{body}"\n'
+            f"wrk.body = {json.dumps(body)}\n"
         )
         script.flush()
         url = f"http://127.0.0.1:{PORT}/models/{model}/predict"

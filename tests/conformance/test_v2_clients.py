@@ -27,8 +27,6 @@ grpc_client = pytest.importorskip("tritonclient.grpc")
 from tritonclient.grpc import service_pb2  # noqa: E402
 from tritonclient.utils import InferenceServerException  # noqa: E402
 
-pytestmark = pytest.mark.journey
-
 MODELS = '''
 import time
 from dataclasses import dataclass

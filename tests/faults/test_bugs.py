@@ -19,8 +19,6 @@ from .nemesis import Strike, pause, resume
 from .run import Asked, Outcome, run
 from .scene import BUG, HERE, Scene
 
-pytestmark = pytest.mark.journey
-
 
 def test_a_bug_that_nobody_knows_is_an_error() -> None:
     environment = {BUG: "no-such-bug", "PYTHONPATH": str(HERE / "bugs")}

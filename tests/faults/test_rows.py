@@ -34,8 +34,6 @@ from .nemesis import becomes, children, kill, pause, resume
 from .play import Play
 from .scene import BROKERS, Scene
 
-pytestmark = pytest.mark.journey
-
 SMALL = {"gateways": 1, "workers": 2, "clerks": 1}
 
 

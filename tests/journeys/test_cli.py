@@ -14,8 +14,6 @@ import pytest
 
 from headrace.house import free_port
 
-pytestmark = pytest.mark.journey
-
 MODELS = '''
 import headrace
 

@@ -18,8 +18,6 @@ from PIL import Image as Pillow
 import headrace
 from headrace.client import CallFailed, CallRefused, DeadlinePassed
 
-pytestmark = pytest.mark.journey
-
 MODELS = '''
 import time
 from dataclasses import dataclass

@@ -21,7 +21,7 @@ import httpx
 import pytest
 from PIL import Image
 
-pytestmark = [pytest.mark.journey, pytest.mark.timeout(120)]
+pytestmark = pytest.mark.timeout(120)
 
 QUICKSTART = Path(__file__).resolve().parents[2] / "examples" / "quickstart"
 MISSING = [name for name in ("chromium", "chromedriver") if shutil.which(name) is None]

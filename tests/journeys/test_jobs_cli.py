@@ -13,8 +13,6 @@ import pytest
 
 from headrace.house import free_port, nats_command
 
-pytestmark = pytest.mark.journey
-
 MODELS = '''
 from pathlib import Path
 

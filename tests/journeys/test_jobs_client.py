@@ -21,8 +21,6 @@ from PIL import Image as Pillow
 import headrace
 from headrace.client import CallRefused, DeadlinePassed
 
-pytestmark = pytest.mark.journey
-
 MODELS = '''
 import time
 from pathlib import Path

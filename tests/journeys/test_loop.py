@@ -129,7 +129,7 @@ TOML = """
 PER_SECOND = 60
 SOME_S = 60.0
 
-pytestmark = [pytest.mark.journey, pytest.mark.timeout(300)]
+pytestmark = pytest.mark.timeout(300)
 
 
 class World:

@@ -5,13 +5,10 @@ import contextlib
 import json
 import sys
 
-import pytest
 from standardwebhooks import Webhook as Reference
 
 from headrace.testing.house import TestHouse, until
 from headrace.testing.load import post
-
-pytestmark = pytest.mark.journey
 
 MODELS = """
     import headrace

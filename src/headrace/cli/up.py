@@ -120,6 +120,7 @@ def counts(house: House) -> str:
     nouns = (
         ("gateway", house.gateways), ("worker", house.workers), ("clerk", house.clerks),
         ("autoscaler", house.autoscalers), ("deployer", house.deployers),
+        ("monitor", house.monitors), ("retrainer", house.retrainers),
     )  # fmt: skip
     roles = [plural(len(roles), noun) for noun, roles in nouns if roles]
     return ", ".join(["a broker"] * bool(house.broker) + roles)
