@@ -1,16 +1,19 @@
 """For all tests: in CI nothing is skipped in silence, and nobody is blamed for a stolen machine."""
 
 import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import structlog
 from _pytest.runner import runtestprotocol
+from pytest_timeout import _get_item_settings
 
 #: Of the processor time that was wanted: a test that failed while the host kept more is run again.
 STOLEN = 0.2
 TRIES = 3
+CALM_WITHIN_S = 90.0  # so long the next try waits for a host that lets go
 #: These want no more than a moment of it.
 PURE = ("unit", "docs")
 
@@ -51,6 +54,18 @@ def stolen(before: list[int], after: list[int]) -> float:
     return steal / max(1, sum(spent) - idle - iowait)
 
 
+def wait_for_calm() -> None:
+    """Until whoever wants a core has it."""
+    end_at = time.monotonic() + CALM_WITHIN_S
+    while time.monotonic() < end_at:
+        since, used = time.monotonic(), time.process_time()
+        while time.process_time() - used < 0.5:
+            pass
+        if 0.5 / (time.monotonic() - since) > 1 - STOLEN:
+            return
+        time.sleep(2.0)
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> bool | None:
     """All but the pure tests hold real processes to bounds in seconds. On a shared machine the host
@@ -69,6 +84,9 @@ def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> 
         why = failed[0].longreprtext.splitlines()[-1:]
         print(f"\n{item.nodeid}: failed with {kept:.0%} of the processor stolen; run again", *why)
         item.session._setupstate.teardown_exact(None)  # a service may be half dead: all anew
+        item.ihook.pytest_timeout_cancel_timer(item=item)
+        wait_for_calm()
+        item.ihook.pytest_timeout_set_timer(item=item, settings=_get_item_settings(item))
         item._initrequest()
     for report in reports:
         item.ihook.pytest_runtest_logreport(report=report)
