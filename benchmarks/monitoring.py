@@ -1,7 +1,7 @@
 """What monitoring costs the way of a call.
 
     python benchmarks/monitoring.py                    piece by piece
-    python benchmarks/monitoring.py --house --rounds 8 a house with it and one without, by turns
+    python benchmarks/monitoring.py --house a house with it and one without, by turns
 
 Piece by piece: the sampler's share of a worker's time for each call, drawn and not drawn, and what
 is done with a sample later, off the callers' way. With `--house`: the processor time of everybody
@@ -11,8 +11,8 @@ on a call's way, under load, which may rise by 2 %. (The monitor is not on it.)
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
-import shutil
 import signal
 import statistics
 import tempfile
@@ -66,12 +66,12 @@ class Table(headrace.Model):
     def predict(self, rows: list[Row]) -> list[Verdict]:
         return [Verdict("yes" if row.x0 > row.x1 else "no", 0.9) for row in rows]
 """.replace("FIELDS", "\n    ".join(f"{name}: float" for name in POLICY.inputs))
-TOML = f"""
+TOML = """
 [house]
-name = "bench-monitoring"
+name = "bench-monitoring-{port}"
 
 [gateway]
-listen = "127.0.0.1:{path.PORT}"
+listen = "127.0.0.1:{port}"
 
 [models.table]
 class = "models:Table"
@@ -83,40 +83,49 @@ outputs = {json.dumps(list(POLICY.outputs))}
 """
 
 
+@contextlib.contextmanager
+def a_house(port, more):
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        (folder / "models.py").write_text(MODELS)
+        (folder / "headrace.toml").write_text(TOML.format(port=port) + more)
+        house = path.start(folder / "headrace.toml", port)
+        try:
+            yield house
+        finally:
+            house.send_signal(signal.SIGINT)
+            house.wait(30)
+
+
 def of_a_house(rounds, connections, seconds):
-    """Medians over the rounds; the turns change places, so that a drift meets both."""
+    """Both stand all the time, and are loaded by turns, so that a drift of the machine meets
+    both."""
     on_the_way = [name for name, _ in path.ROLES]
     seen = {"without": [], "with": []}
+    ports = {"without": path.PORT, "with": path.PORT + 1}
     body = json.dumps({name: n * 0.5 for n, name in enumerate(POLICY.inputs)})
-    for turn in range(rounds):
-        for which in sorted(seen, reverse=bool(turn % 2)):
-            folder = Path(tempfile.mkdtemp())
-            (folder / "models.py").write_text(MODELS)
-            settings = folder / "headrace.toml"
-            settings.write_text(TOML + (WATCHED if which == "with" else ""))
-            house = path.start(settings)
-            try:
-                per_second, costs = path.load(house, "table", body, connections, seconds)
-            finally:
-                house.send_signal(signal.SIGINT)
-                house.wait(30)
-                shutil.rmtree(folder)
-            seen[which].append([per_second, *(sum(costs[name]) for name in on_the_way)])
-            print(".", end="", flush=True)
-    middle = {
-        which: [statistics.median(column) for column in zip(*rows, strict=True)]
-        for which, rows in seen.items()
-    }
-    print(f"\n| monitoring | calls/s | {', us | '.join(on_the_way)}, us | sum, us |")
+    with a_house(ports["without"], "") as plain, a_house(ports["with"], WATCHED) as watched:
+        houses = {"without": plain, "with": watched}
+        for turn in range(rounds):
+            for which in sorted(seen, reverse=bool(turn % 2)):
+                per_second, costs = path.load(
+                    houses[which], "table", body, connections, seconds, ports[which]
+                )
+                seen[which].append([per_second, *(sum(costs[name]) for name in on_the_way)])
+                print(".", end="", flush=True)
+    print(f"\n\n| monitoring | calls/s | {', us | '.join(on_the_way)}, us | sum, us |")
     print("|---" * (len(on_the_way) + 3) + "|")
-    for which, row in middle.items():
-        cells = [f"{row[0]:,.0f}", *(f"{each:.1f}" for each in (*row[1:], sum(row[1:])))]
-        print(f"| {which} | {' | '.join(cells)} |")
+    for which, rows in seen.items():
+        row = [statistics.median(column) for column in zip(*rows, strict=True)]
+        total = statistics.median(sum(each[1:]) for each in rows)
+        print(f"| {which} | {row[0]:,.0f} | " + " | ".join(f"{x:.1f}" for x in (*row[1:], total)),
+              "|")  # fmt: skip
     ratios = [
         sum(new[1:]) / sum(old[1:]) for old, new in zip(seen["without"], seen["with"], strict=True)
     ]
-    print(f"\nratio of the sums, round by round: median {statistics.median(ratios):.3f},"
-          f" {min(ratios):.3f} to {max(ratios):.3f}")  # fmt: skip
+    low, middle, high = statistics.quantiles(ratios, n=4)
+    print(f"\nratio of the sums, turn by turn: median {middle:.3f}, half of them in {low:.3f} to"
+          f" {high:.3f}")  # fmt: skip
 
 
 def main():
@@ -124,9 +133,9 @@ def main():
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--house", action="store_true", help="a house with it and one without")
-    parser.add_argument("--rounds", type=int, default=8)
+    parser.add_argument("--rounds", type=int, default=20)
     parser.add_argument("--connections", type=int, default=32)
-    parser.add_argument("--seconds", type=int, default=5)
+    parser.add_argument("--seconds", type=int, default=2)
     asked = parser.parse_args()
     if asked.house:
         of_a_house(asked.rounds, asked.connections, asked.seconds)

@@ -54,15 +54,15 @@ def main() -> None:
     print("\nEach cost is user + system time.")
 
 
-def start(settings: Path) -> subprocess.Popen[bytes]:
-    """A house that listens on PORT; it is ready."""
+def start(settings: Path, port: int = PORT) -> subprocess.Popen[bytes]:
+    """A house that listens there; it is ready."""
     house = subprocess.Popen(
         [sys.executable, "-m", "headrace", "up", "-f", settings],
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
     )  # fmt: skip
     for _ in range(200):
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{PORT}/health/ready", timeout=1):
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/health/ready", timeout=1):
                 return house
         except OSError:
             time.sleep(0.1)
@@ -71,7 +71,12 @@ def start(settings: Path) -> subprocess.Popen[bytes]:
 
 
 def load(
-    house: subprocess.Popen[bytes], model: str, body: str, connections: int, seconds: int
+    house: subprocess.Popen[bytes],
+    model: str,
+    body: str,
+    connections: int,
+    seconds: int,
+    port: int = PORT,
 ) -> tuple[float, dict[str, tuple[float, float]]]:
     """Calls/s, and user and system microseconds a call by role."""
     with tempfile.NamedTemporaryFile("w", suffix=".lua") as script:
@@ -80,7 +85,7 @@ def load(
             f"wrk.body = {json.dumps(body)}\n"
         )
         script.flush()
-        url = f"http://127.0.0.1:{PORT}/models/{model}/predict"
+        url = f"http://127.0.0.1:{port}/models/{model}/predict"
         wrk = ["wrk", "-t1", f"-c{connections}", "-s", script.name]
         subprocess.run([*wrk, "-d1", url], check=True, capture_output=True)
         before = times(house.pid)

@@ -6,7 +6,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import random
 import shutil
 import signal
 import sqlite3
@@ -21,7 +20,7 @@ from desk import Desk
 from square import square
 
 from headrace.testing.house import RolesApart, TestHouse, alive, patience, until
-from headrace.testing.load import post, quantile
+from headrace.testing.load import post
 from headrace.testing.services import Postgres
 
 MODELS = f"""{square(0.05)}
@@ -62,29 +61,6 @@ def kill_now(pids: list[int]) -> None:
     for pid in pids:
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
-
-
-@pytest.mark.parametrize("role", ["worker", "model", "gateway", "clerk", "broker"])
-async def test_300_jobs_and_kills(role: str, tmp_path: Path) -> None:
-    """Five kills of one role while jobs are submitted and run."""
-    dice = random.Random(role)
-    async with TestHouse(MODELS, TOML, tmp_path) as house:
-        desk = await opened(house, "square")
-        submitting = asyncio.create_task(desk.many("square", list(range(300)), 4))
-        for _ in range(5):
-            await asyncio.sleep(dice.uniform(0.1, 0.4))
-            await until(lambda: house.pids(role) != [], 15.0, f"a {role}")
-            await house.kill(dice.choice(house.pids(role)))
-        await submitting
-        began = time.monotonic()
-        views = await desk.all_right()
-        attempts = Counter(view["attempt"] for view in views.values())
-        print(f"{role}: attempts {dict(attempts)}, submit p50 "
-              f"{quantile(desk.took_s, 0.5) * 1e3:.0f} ms, all ended "
-              f"{time.monotonic() - began:.1f} s after the last")  # fmt: skip
-        losses = [loss for view in views.values() for loss in view.get("losses", [])]
-        assert all("lease" in loss["reason"] for loss in losses), losses
-        await house.ready()
 
 
 async def test_a_dead_workers_job_is_anothers_within_5_s(tmp_path: Path) -> None:
