@@ -1,10 +1,14 @@
-# The roles as one job: gateways, clerks, autoscalers, and a group for each model, named like it.
+# The roles as one job, and a group for each model, named like it. Of a version from the registry
+# deploy makes a job of its own when its rollout begins, a copy of its model's group: wine-cultivar@3
+# is headrace-wine-cultivar-3. Running this file again does not touch it (docs/deploy.md).
 #
+#   nomad namespace apply headrace
 #   nomad job run -preserve-counts -var image=registry.internal/headrace:0.1.0 headrace.nomad.hcl
 #
 # Without -preserve-counts a run sets the counts back to those below, whatever the autoscaler asked
-# for. NATS, PostgreSQL, Redis and the object store run elsewhere; where is said in the variables.
-# The clients' `max_kill_timeout` (30 s unless set) bounds every kill_timeout: set it to "120s".
+# for. NATS, PostgreSQL, Redis, MLflow and the object store run elsewhere; where is said in the
+# variables. The clients' `max_kill_timeout` (30 s unless set) bounds every kill_timeout: set it to
+# "120s".
 
 variable "image" {
   type        = string
@@ -14,6 +18,12 @@ variable "image" {
 variable "datacenters" {
   type    = list(string)
   default = ["dc1"]
+}
+
+variable "namespace" {
+  type        = string
+  description = "Of this house alone: every job in it reads the house's secrets."
+  default     = "headrace"
 }
 
 variable "nomad" {
@@ -44,12 +54,18 @@ variable "transit_url" {
   default     = "s3://headrace/transit?endpoint=https://objects.internal:9000"
 }
 
+variable "registry_url" {
+  type    = string
+  default = "mlflow://mlflow.internal:5000"
+}
+
 variable "gateway_port" {
   type    = number
   default = 8100
 }
 
 job "headrace" {
+  namespace   = var.namespace
   datacenters = var.datacenters
   type        = "service"
 
@@ -113,15 +129,17 @@ job "headrace" {
         HEADRACE_CACHE__URL              = var.cache_url
         HEADRACE_OBJECTS__URL            = var.objects_url
         HEADRACE_OBJECTS__TRANSIT        = var.transit_url
+        HEADRACE_REGISTRY__URL           = var.registry_url
       }
 
       # HEADRACE_DATABASE__URL, AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY:
-      #   nomad var put nomad/jobs/headrace HEADRACE_DATABASE__URL=postgresql://... ...
+      #   nomad var put -namespace headrace nomad/jobs HEADRACE_DATABASE__URL=postgresql://... ...
+      # Not under the name of this job: those of versions would not see them there.
       template {
         destination = "secrets/headrace.env"
         env         = true
         data        = <<-EOF
-          {{ with nomadVar "nomad/jobs/headrace" }}{{ range .Tuples }}
+          {{ with nomadVar "nomad/jobs" }}{{ range .Tuples }}
           {{ .K }}="{{ .V }}"
           {{ end }}{{ end }}
         EOF
@@ -162,13 +180,14 @@ job "headrace" {
         HEADRACE_BROKER__URL      = var.broker_url
         HEADRACE_OBJECTS__URL     = var.objects_url
         HEADRACE_OBJECTS__TRANSIT = var.transit_url
+        HEADRACE_REGISTRY__URL    = var.registry_url
       }
 
       template {
         destination = "secrets/headrace.env"
         env         = true
         data        = <<-EOF
-          {{ with nomadVar "nomad/jobs/headrace" }}{{ range .Tuples }}
+          {{ with nomadVar "nomad/jobs" }}{{ range .Tuples }}
           {{ .K }}="{{ .V }}"
           {{ end }}{{ end }}
         EOF
@@ -212,18 +231,19 @@ job "headrace" {
 
       env {
         HEADRACE_AUTOSCALE__MODE          = "act"
-        HEADRACE_ORCHESTRATOR__URL        = "nomad://${var.nomad}/headrace"
+        HEADRACE_ORCHESTRATOR__URL        = "nomad://${var.nomad}/headrace?namespace=${var.namespace}"
         HEADRACE_ORCHESTRATOR__TOKEN_FILE = "${NOMAD_SECRETS_DIR}/nomad_token"
         HEADRACE_BROKER__URL              = var.broker_url
         HEADRACE_OBJECTS__URL             = var.objects_url
         HEADRACE_OBJECTS__TRANSIT         = var.transit_url
+        HEADRACE_REGISTRY__URL            = var.registry_url
       }
 
       template {
         destination = "secrets/headrace.env"
         env         = true
         data        = <<-EOF
-          {{ with nomadVar "nomad/jobs/headrace" }}{{ range .Tuples }}
+          {{ with nomadVar "nomad/jobs" }}{{ range .Tuples }}
           {{ .K }}="{{ .V }}"
           {{ end }}{{ end }}
         EOF
@@ -236,14 +256,169 @@ job "headrace" {
     }
   }
 
-  # The workers of one model. For another model: this group again, under its name.
+  group "deploy" {
+    count = 2
+
+    constraint {
+      operator = "distinct_hosts"
+      value    = "true"
+    }
+
+    update {
+      health_check = "task_states"
+    }
+
+    task "deploy" {
+      driver       = "docker"
+      kill_signal  = "SIGTERM"
+      kill_timeout = "30s"
+
+      # Who it is for Nomad: secrets/nomad_token. What that may do is in deploy.policy.hcl.
+      identity {
+        file = true
+      }
+
+      config {
+        image        = var.image
+        network_mode = "host"
+        init         = true
+        args         = ["deploy", "run", "-f", "/app/headrace.toml"]
+      }
+
+      # The mode as the autoscaler has it: it says how many workers a version begins with.
+      env {
+        HEADRACE_AUTOSCALE__MODE          = "act"
+        HEADRACE_ORCHESTRATOR__URL        = "nomad://${var.nomad}/headrace?namespace=${var.namespace}"
+        HEADRACE_ORCHESTRATOR__TOKEN_FILE = "${NOMAD_SECRETS_DIR}/nomad_token"
+        HEADRACE_BROKER__URL              = var.broker_url
+        HEADRACE_OBJECTS__URL             = var.objects_url
+        HEADRACE_OBJECTS__TRANSIT         = var.transit_url
+        HEADRACE_REGISTRY__URL            = var.registry_url
+      }
+
+      template {
+        destination = "secrets/headrace.env"
+        env         = true
+        data        = <<-EOF
+          {{ with nomadVar "nomad/jobs" }}{{ range .Tuples }}
+          {{ .K }}="{{ .V }}"
+          {{ end }}{{ end }}
+        EOF
+      }
+
+      resources {
+        cpu    = 200
+        memory = 256
+      }
+    }
+  }
+
+  # One: the window that it judges is in its memory.
+  group "monitor" {
+    count = 1
+
+    update {
+      health_check = "task_states"
+    }
+
+    task "monitor" {
+      driver       = "docker"
+      kill_signal  = "SIGTERM"
+      kill_timeout = "30s"
+
+      config {
+        image        = var.image
+        network_mode = "host"
+        init         = true
+        args         = ["monitor", "run", "-f", "/app/headrace.toml"]
+      }
+
+      env {
+        HEADRACE_BROKER__URL      = var.broker_url
+        HEADRACE_OBJECTS__URL     = var.objects_url
+        HEADRACE_OBJECTS__TRANSIT = var.transit_url
+        HEADRACE_REGISTRY__URL    = var.registry_url
+      }
+
+      template {
+        destination = "secrets/headrace.env"
+        env         = true
+        data        = <<-EOF
+          {{ with nomadVar "nomad/jobs" }}{{ range .Tuples }}
+          {{ .K }}="{{ .V }}"
+          {{ end }}{{ end }}
+        EOF
+      }
+
+      resources {
+        cpu    = 200
+        memory = 512
+      }
+    }
+  }
+
+  # One: it runs one pipeline at a time. What the finished steps of a run have left moves with it to
+  # the next machine, as far as Nomad can; with that gone a run that was stopped cannot go on.
+  group "retrain" {
+    count = 1
+
+    update {
+      health_check = "task_states"
+    }
+
+    ephemeral_disk {
+      sticky  = true
+      migrate = true
+      size    = 20000
+    }
+
+    task "retrain" {
+      driver       = "docker"
+      kill_signal  = "SIGTERM"
+      kill_timeout = "30s"
+
+      config {
+        image        = var.image
+        network_mode = "host"
+        init         = true
+        args         = ["retrain", "run", "-f", "/app/headrace.toml"]
+      }
+
+      env {
+        HEADRACE_HOUSE__STATE     = "${NOMAD_ALLOC_DIR}/data"
+        HEADRACE_BROKER__URL      = var.broker_url
+        HEADRACE_OBJECTS__URL     = var.objects_url
+        HEADRACE_OBJECTS__TRANSIT = var.transit_url
+        HEADRACE_REGISTRY__URL    = var.registry_url
+      }
+
+      template {
+        destination = "secrets/headrace.env"
+        env         = true
+        data        = <<-EOF
+          {{ with nomadVar "nomad/jobs" }}{{ range .Tuples }}
+          {{ .K }}="{{ .V }}"
+          {{ end }}{{ end }}
+        EOF
+      }
+
+      resources {
+        cpu    = 1000
+        memory = 4096
+      }
+    }
+  }
+
+  # The workers of one model. For another model: this group again, under its name. `--model NAME` in
+  # its arguments is what a version's job has another name in.
   group "wine-cultivar" {
     count = 2
 
-    # As in the policy of the model (headrace.toml): Nomad refuses a count outside.
+    # `max` as in the policy of the model (headrace.toml): Nomad refuses a count outside. `min`, too,
+    # but for a model with `deploy`, whose files here have no worker left once a version serves.
     scaling {
       enabled = true
-      min     = 2
+      min     = 0
       max     = 8
     }
 
@@ -289,13 +464,14 @@ job "headrace" {
         HEADRACE_BROKER__URL      = var.broker_url
         HEADRACE_OBJECTS__URL     = var.objects_url
         HEADRACE_OBJECTS__TRANSIT = var.transit_url
+        HEADRACE_REGISTRY__URL    = var.registry_url
       }
 
       template {
         destination = "secrets/headrace.env"
         env         = true
         data        = <<-EOF
-          {{ with nomadVar "nomad/jobs/headrace" }}{{ range .Tuples }}
+          {{ with nomadVar "nomad/jobs" }}{{ range .Tuples }}
           {{ .K }}="{{ .V }}"
           {{ end }}{{ end }}
         EOF

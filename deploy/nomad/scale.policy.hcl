@@ -1,6 +1,6 @@
 # What the autoscaler may do, and nothing else:
-#   nomad acl policy apply -namespace default -job headrace -group autoscale headrace-scale scale.policy.hcl
+#   nomad acl policy apply -namespace headrace -job headrace -group autoscale headrace-scale scale.policy.hcl
 
-namespace "default" {
+namespace "headrace" {
   capabilities = ["read-job", "read-job-scaling", "scale-job"]
 }

@@ -23,7 +23,7 @@ from headrace.announce import (
 from headrace.broker.memory import MemoryBroker
 from headrace.deploy.role import DeployRole
 from headrace.deployments import WHOLE, Deploy, Gates, Route, Share, parted
-from headrace.errors import Unavailable
+from headrace.errors import NotFound, Unavailable
 from headrace.orchestrator.port import Status
 from headrace.records import new_id
 from headrace.registry.choose import desk
@@ -42,21 +42,37 @@ FAST = Deploy(
 
 
 class Hands:
-    """An orchestrator: whoever is asked for is there at once."""
+    """An orchestrator: whoever is asked for is there at once. Versions have no workload before one
+    is made."""
 
     def __init__(self):
-        self.counts, self.down = {}, False
+        self.counts, self.down = {"wine": 0}, False
 
     async def status(self, workload):
         if self.down:
             raise Unavailable("the orchestrator is down")
-        count = self.counts.get(workload, 0)
+        if workload not in self.counts:
+            raise NotFound(f"no workload {workload}")
+        count = self.counts[workload]
         return Status(count, count, None, False, "")
 
     async def scale(self, workload, count, reason, seen=None):
         if self.down:
             raise Unavailable("the orchestrator is down")
+        if workload not in self.counts:
+            raise NotFound(f"no workload {workload}")
         self.counts[workload] = count
+
+    async def create(self, workload, count, reason):
+        if self.down:
+            raise Unavailable("the orchestrator is down")
+        self.counts[workload] = count
+
+    async def remove(self, workload, reason):
+        if self.down:
+            raise Unavailable("the orchestrator is down")
+        assert parted(workload)[1], "what versions are made like"
+        self.counts.pop(workload, None)
 
 
 class Door:
@@ -234,7 +250,7 @@ async def test_from_our_own_files_to_a_version_and_by_steps_to_the_next(town):
         assert second.figures["errors"]["verdict"] == "good"
 
         async def retired():
-            return town.hands.counts == {"wine": 0, "wine@1": 0, "wine@2": 2}
+            return town.hands.counts == {"wine": 0, "wine@2": 2}
 
         await town.until(retired, "the others are gone")
     parts = [(route.shares, route.watched) for route in town.routes]

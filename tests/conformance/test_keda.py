@@ -135,6 +135,14 @@ async def test_what_is_scaled_is_what_keda_wants(
         assert (now.desired, now.running) == (count, 3), "asked for, and what is there"
 
 
+async def test_nothing_is_made_for_a_version(keda: KedaOrchestrator, operator: Operator) -> None:
+    with pytest.raises(Invalid, match="makes no deployments"):
+        await keda.create("iris@3", 1, "a rollout begins")
+    await keda.remove("iris", "nobody calls it")
+    assert await operator.wants("iris") == 0
+    await keda.remove("iris@3", "it was never there")
+
+
 async def test_a_start_moves_nothing(keda: KedaOrchestrator, operator: Operator) -> None:
     """Unknown is an error, by which the HPA keeps the count; then what is there is kept."""
     assert await code_of(operator.ask("GetMetrics", "iris")) is grpc.StatusCode.UNAVAILABLE

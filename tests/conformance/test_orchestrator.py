@@ -90,11 +90,15 @@ REAL = ["nomad agent"] * bool(REAL_NOMAD) + ["kubernetes cluster"] * bool(REAL_K
 
 def nomad_job(name: str) -> dict[str, Any]:
     """Without a deployment at each change of a count (`MaxParallel` 0): it would hold up the next.
-    Its one task sleeps, by a driver that an agent started with -dev has."""
+    Its one task sleeps, by a driver that an agent started with -dev has, and is started like a
+    worker, so that versions can be made like it."""
     task = {
         "Name": "sleep",
         "Driver": "raw_exec",
-        "Config": {"command": "/bin/sleep", "args": ["3600"]},
+        "Config": {
+            "command": "/bin/sh",
+            "args": ["-c", "exec sleep 3600", "worker", "--model", "square"],
+        },
         "Resources": {"CPU": 20, "MemoryMB": 16},
     }
     group = {
@@ -114,7 +118,8 @@ def nomad_agent() -> Iterator[World]:
         client.post("/v1/jobs", json={"Job": nomad_job(name)}).raise_for_status()
         scheme = "nomads" if at.scheme == "https" else "nomad"
         yield World(f"{scheme}://{at.host}:{at.port or 4646}/{name}", too_many=11, atomic=False)
-        client.delete(f"/v1/job/{name}", params={"purge": "true"}).raise_for_status()
+        for job in (f"{name}-square-3", name):
+            client.delete(f"/v1/job/{job}", params={"purge": "true"}).raise_for_status()
 
 
 @pytest.fixture(scope="module")
@@ -122,12 +127,12 @@ def kubernetes_cluster() -> Iterator[World]:
     """A deployment of this test's own, in the cluster of KUBECONFIG, through `kubectl proxy`."""
     name = f"headrace-exam-{secrets.token_hex(4)}"
     labels = {"app": name}
-    pod = {"containers": [{"name": "pause", "image": "registry.k8s.io/pause:3.10"}]}
+    pause = {"name": "pause", "image": "registry.k8s.io/pause:3.10", "args": ["--model", name]}
     deployment = {
         "metadata": {"name": name},
         "spec": {
             "selector": {"matchLabels": labels},
-            "template": {"metadata": {"labels": labels}, "spec": pod},
+            "template": {"metadata": {"labels": labels}, "spec": {"containers": [pause]}},
         },
     }
     port = free_port()

@@ -132,7 +132,10 @@ async def test_nobody_there(tmp_path: Path) -> None:
     ]
     for made in nowhere:
         await made.open()
-        for verb in (made.status("m"), made.scale("m", 1, "x"), made.note("m", "x")):
+        for verb in (
+            made.status("m"), made.scale("m", 1, "x"), made.note("m", "x"),
+            made.create("m@3", 1, "x"), made.remove("m", "x"),
+        ):  # fmt: skip
             await refused(verb, Unavailable, "orchestrator-unavailable")
         await made.close()
 
@@ -156,6 +159,8 @@ async def test_a_token_that_may_not(nomad: FakeNomad, cluster: FakeKubernetes) -
     for made in (NomadOrchestrator(nomad.url()), KubernetesOrchestrator(cluster.url())):
         await refused(made.status("square"), Unavailable, "orchestrator-forbidden")
         await refused(made.scale("square", 2, "x"), Unavailable, "orchestrator-forbidden")
+        await refused(made.create("square@3", 2, "x"), Unavailable, "orchestrator-forbidden")
+        await refused(made.remove("square@3", "x"), Unavailable, "orchestrator-forbidden")
         await made.close()
 
 
@@ -232,7 +237,7 @@ async def test_nomad_between_look_and_change(
     """The server's own refusal is understood."""
     seen = await on_nomad.status("square")
 
-    async def stale() -> int:
+    async def stale(place: object) -> int:
         nomad.meddle()
         return int(seen.token)
 
@@ -254,10 +259,53 @@ async def test_nomad_no_such_job_or_stopped(
     await refused(other.status("square"), NotFound, "workload-unknown", "'nobody'")
     await refused(other.scale("square", 1, "x"), NotFound, "workload-unknown")
     await other.close()
-    nomad.stopped = True
+    nomad.house.stopped = True
     for verb in (on_nomad.status("square"), on_nomad.scale("square", 2, "x")):
         await refused(verb, NotFound, "workload-unknown", "stopped")
     assert nomad.groups["square"].count == 1
+
+
+async def test_nomad_a_version_is_a_job(nomad: FakeNomad, on_nomad: NomadOrchestrator) -> None:
+    nomad.groups["square"].least = 1
+    await on_nomad.create("square@3", 1, "x")
+    await on_nomad.scale("square@3", 2, "more")
+    assert nomad.house.index == 10, "the job of the house is not touched"
+    job = nomad.jobs["house-square-3"]
+    assert job.submitted["Meta"] == {"team": "wines", "headrace_copy_of": "house"}
+    assert [group.count for group in job.groups.values()] == [2]
+    await on_nomad.remove("square@3", "x")
+    assert job.stopped and nomad.groups["square"].count == 1
+    await refused(on_nomad.status("square@3"), NotFound, "workload-unknown", "stopped")
+
+
+async def test_nomad_only_ours_is_stopped(nomad: FakeNomad, on_nomad: NomadOrchestrator) -> None:
+    await on_nomad.create("square@3", 2, "x")
+    job = nomad.jobs["house-square-3"]
+    job.submitted["Meta"] = None
+    await on_nomad.remove("square@3", "x")
+    assert not job.stopped and job.groups["square"].count == 0
+    job.stopped = True
+    await on_nomad.remove("square@3", "x")
+    await refused(on_nomad.create("square@3", 1, "x"), Invalid, "workload-not-copied", "not ours")
+
+
+async def test_nomad_somebody_makes_it_meanwhile(
+    nomad: FakeNomad, on_nomad: NomadOrchestrator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await on_nomad.create("square@3", 1, "x")
+
+    async def nothing(place: object) -> None:
+        return None
+
+    monkeypatch.setattr(on_nomad, "_job_of", nothing)
+    await refused(on_nomad.create("square@3", 2, "x"), Conflict, "workload-changed")
+    monkeypatch.undo()
+    await on_nomad.remove("square@3", "x")
+    nomad.house.stopped = True
+    await refused(on_nomad.create("square@3", 1, "x"), NotFound, "workload-unknown", "stopped")
+    nomad.house.stopped = False
+    nomad.fail("400", "POST")
+    await refused(on_nomad.create("square@3", 1, "x"), Invalid, "workload-not-copied", "400")
 
 
 # -- Kubernetes ------------------------------------------------------------------------------------
@@ -347,6 +395,62 @@ async def test_names_of_deployments(token_file: str) -> None:
         assert cluster.deployments["hr-face-match-3"].replicas == 2
         await refused(made.status("face"), NotFound, "workload-unknown", "'hr-face'")
         await made.close()
+
+
+async def test_a_version_on_a_cluster(
+    cluster: FakeKubernetes, on_cluster: KubernetesOrchestrator
+) -> None:
+    await on_cluster.create("square@3", 2, "x")
+    one, theirs = cluster.deployments["square-3"], cluster.deployments["square"]
+    assert one.meta["labels"]["app.kubernetes.io/managed-by"] == "headrace"
+    assert "app.kubernetes.io/instance" not in one.meta["labels"], "whoever has it would remove it"
+    pods, wanted = one.spec["template"]["metadata"], theirs.spec["selector"]["matchLabels"]
+    assert not wanted.items() <= pods["labels"].items(), "its pods would be counted twice"
+    assert pods["annotations"] == {"prometheus.io/scrape": "true"}
+    await on_cluster.remove("square@3", "x")
+    assert list(cluster.deployments) == ["square"]
+    [asked] = [each for each in cluster.seen if each.method == "DELETE"]
+    assert asked.body["propagationPolicy"] == "Background"
+    assert asked.body["preconditions"] == {"uid": "u-1"}
+
+
+async def test_only_ours_is_deleted(
+    cluster: FakeKubernetes, on_cluster: KubernetesOrchestrator
+) -> None:
+    """A version's deployment that a person made is left to that person."""
+    await on_cluster.create("square@3", 2, "x")
+    cluster.deployments["square-3"].meta.pop("annotations")
+    await on_cluster.create("square@3", 3, "it is there")
+    assert cluster.deployments["square-3"].replicas == 3
+    await on_cluster.remove("square@3", "x")
+    assert cluster.deployments["square-3"].replicas == 0
+    assert calls(cluster, "DELETE") == 0
+
+
+async def test_one_of_another_workload_has_the_name(token_file: str) -> None:
+    """Version 3 of `square`, and the model `square-3`."""
+    with FakeKubernetes(deployments=("square", "square-3")) as cluster:
+        made = KubernetesOrchestrator(cluster.url(), token_file=token_file, timeout_s=PATIENT_S)
+        for verb in (made.status("square@3"), made.create("square@3", 2, "x")):
+            await refused(verb, NotFound, "workload-unknown", "is not of square@3 but of square-3")
+        await made.remove("square@3", "x")
+        assert cluster.deployments["square-3"].replicas == 1
+        assert (await made.status("square-3")).desired == 1
+        await made.close()
+
+
+async def test_what_cannot_be_copied(
+    cluster: FakeKubernetes, on_cluster: KubernetesOrchestrator
+) -> None:
+    [container] = cluster.deployments["square"].spec["template"]["spec"]["containers"]
+    container["args"] = ["worker"]
+    await refused(
+        on_cluster.create("square@3", 1, "x"), Invalid, "workload-not-copied", "--model square"
+    )
+    container["args"] = ["worker", "--model=square"]
+    cluster.fail("422", "POST")
+    await refused(on_cluster.create("square@3", 1, "x"), Invalid, "workload-not-copied", "422")
+    assert list(cluster.deployments) == ["square"]
 
 
 # -- TLS, and the pod's own cluster ----------------------------------------------------------------

@@ -184,7 +184,7 @@ def filled(text: Any, ports: dict[str, str]) -> str:
     """An expression with the defaults of the variables, and any port for one of Nomad's choice."""
     given = {f"var.{name}": value for name, value in variables().items()}
     given |= {f"NOMAD_PORT_{name}": port for name, port in ports.items()}
-    given |= {"NOMAD_SECRETS_DIR": "/secrets"}
+    given |= {"NOMAD_SECRETS_DIR": "/secrets", "NOMAD_ALLOC_DIR": "/alloc"}
     return re.sub(r"\$\{([\w.]+)\}", lambda found: given[found[1]], str(text))
 
 

@@ -50,12 +50,15 @@ from headrace import roles as starts
 from headrace import schemes, settings
 from headrace.cli.face import app
 from headrace.gateway import pages as gateway_pages
+from headrace.orchestrator import copies
+from headrace.orchestrator.kubernetes_copy import copied
 from headrace.settings import Settings
 from headrace.worker import role as worker_role
 
 ROLES = roles()
 OVERLAYS = {"base": BASE, "keda": KEDA}
 NEWEST, OLDEST = "1.37", "1.29"  # of Kubernetes
+ALONE = ("headrace-monitor", "headrace-retrain")  # deployments that are one pod
 
 
 def settled(role: Role) -> Settings:
@@ -106,6 +109,7 @@ def test_the_environment_is_settings(role: Role) -> None:
         loaded.objects.url: schemes.OBJECTS,
         loaded.objects.transit: schemes.OBJECTS,
         loaded.orchestrator.url: schemes.ORCHESTRATORS,
+        loaded.registry.url: schemes.REGISTRIES,
     }
     for url, table in known.items():
         assert not url or urlsplit(url).scheme in table, url
@@ -125,6 +129,8 @@ def test_roles_on_several_machines_meet(role: Role) -> None:
     shared = ("s3", "gs", "az") if not role.place.startswith("compose/") else ("file",)
     assert urlsplit(loaded.objects.transit).scheme in shared
     assert urlsplit(loaded.objects.url).scheme in shared
+    registry = "mlflow" if not role.place.startswith("compose/") else "file"
+    assert urlsplit(loaded.registry.url).scheme == registry
 
 
 def shown() -> list[list[str]]:
@@ -155,6 +161,9 @@ def test_there_is_time_to_drain(role: Role) -> None:
         "worker": 3 * starts.WORKER_GRACE_S + worker_role.CUT_S,
         "clerk": loaded.webhooks.timeout_s + 1,
         "autoscale": loaded.orchestrator.timeout_s,
+        "deploy": loaded.orchestrator.timeout_s + loaded.registry.timeout_s,
+        "monitor": loaded.objects.timeout_s,
+        "retrain": loaded.registry.timeout_s,
         "up": 4 * starts.WORKER_GRACE_S,
     }
     assert role.grace_s >= needed[role.command[0]] + 5
@@ -185,7 +194,7 @@ def test_every_role_is_in_every_place() -> None:
     started: dict[str, set[str]] = {}
     for role in ROLES:
         started.setdefault(role.place.partition("/")[0], set()).add(role.command[0])
-    apart = {"gateway", "worker", "clerk", "autoscale"}
+    apart = {"gateway", "worker", "clerk", "autoscale", "deploy", "monitor", "retrain"}
     assert started == {
         "base": apart, "keda": apart, "nomad": apart, "systemd": apart | {"up"},
         "compose": apart - {"autoscale"},  # nobody there could start a worker
@@ -242,7 +251,8 @@ def test_selectors_find_their_pods(overlay: str) -> None:
     for name, deployment in deployments.items():
         spec = deployment["spec"]["template"]["spec"]
         assert found(deployment["spec"]["selector"]["matchLabels"]) == [name]
-        for spread in spec["topologySpreadConstraints"]:
+        assert ("topologySpreadConstraints" in spec) is (name not in ALONE)
+        for spread in spec.get("topologySpreadConstraints", []):
             assert found(spread["labelSelector"]["matchLabels"]) == [name]
         volumes = {volume["name"] for volume in spec["volumes"]}
         assert {mount["name"] for mount in container_of(deployment)["volumeMounts"]} == volumes
@@ -268,7 +278,9 @@ def test_pods_may_do_little(overlay: str) -> None:
             "allowPrivilegeEscalation": False, "readOnlyRootFilesystem": True,
             "capabilities": {"drop": ["ALL"]},
         }  # fmt: skip
-        assert spec["automountServiceAccountToken"] is (name == "headrace-autoscale")
+        speaks = name in ("headrace-autoscale", "headrace-deploy")
+        assert spec["automountServiceAccountToken"] is speaks
+        assert spec["serviceAccountName"] == (name if speaks else "headrace")
         assert spec["enableServiceLinks"] is False
 
 
@@ -282,29 +294,58 @@ def workers(objects: list[Tree]) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
-def test_the_autoscaler_may_do_what_it_does_and_no_more(overlay: str) -> None:
+def test_who_asks_for_workers_may_do_what_it_does_and_no_more(overlay: str) -> None:
+    """Names of versions are not known beforehand: the rules are of the namespace."""
     objects = kustomized(OVERLAYS[overlay])
-    scaled = sorted(workers(objects))
-    rights = [(rule["apiGroups"], rule["resources"], rule.get("resourceNames"), rule["verbs"])
-              for rule in of_kind(objects, "Role")["headrace-autoscale"]["rules"]]  # fmt: skip
-    expected = [
-        (["apps"], ["deployments"], scaled, ["get"]),
-        (["apps"], ["deployments/scale"], scaled, ["patch"]),
-        (["autoscaling"], ["horizontalpodautoscalers"], None, ["list"]),
+    rights = {
+        name: [(rule["apiGroups"], rule["resources"], rule["verbs"]) for rule in role["rules"]]
+        for name, role in of_kind(objects, "Role").items()
+    }
+    scales = [
+        (["apps"], ["deployments/scale"], ["patch"]),
+        (["autoscaling"], ["horizontalpodautoscalers"], ["list"]),
     ]
-    assert rights == (expected if overlay == "base" else expected[:1])
-    [binding] = of_kind(objects, "RoleBinding").values()
-    assert binding["subjects"] == [
-        {"kind": "ServiceAccount", "name": "headrace-autoscale", "namespace": "headrace"}
-    ]
+    reads = (["apps"], ["deployments"], ["get"])
+    assert rights == {
+        "headrace-autoscale": [reads, *scales] if overlay == "base" else [reads],
+        "headrace-deploy": [(["apps"], ["deployments"], ["get", "create", "delete"]), *scales],
+    }
+    for name, binding in of_kind(objects, "RoleBinding").items():
+        assert binding["roleRef"]["name"] == name
+        assert binding["subjects"] == [
+            {"kind": "ServiceAccount", "name": name, "namespace": "headrace"}
+        ]
+    assert of_kind(objects, "RoleBinding").keys() == rights.keys()
+
+
+def test_versions_are_found_by_the_budget_of_their_model() -> None:
+    objects = kustomized(BASE)
+    budgets = of_kind(objects, "PodDisruptionBudget")
+    for name, model in workers(objects).items():
+        made = copied(of_kind(objects, "Deployment")[name], f"{name}-3", f"{model}@3", 1)
+        kubernetes_validate.validate(made, NEWEST, strict=True)
+        selector = budgets[name]["spec"]["selector"]["matchLabels"]
+        assert selector.items() <= made["spec"]["template"]["metadata"]["labels"].items()
+
+
+def test_those_of_whom_there_is_one_are_never_two() -> None:
+    deployments = of_kind(kustomized(BASE), "Deployment")
+    for name in ALONE:
+        spec = deployments[name]["spec"]
+        assert (spec["replicas"], spec["strategy"]) == (1, {"type": "Recreate"})
+    [claim] = of_kind(kustomized(BASE), "PersistentVolumeClaim")
+    state = deployments["headrace-retrain"]["spec"]["template"]["spec"]["volumes"][0]
+    assert state == {"name": "state", "persistentVolumeClaim": {"claimName": claim}}
+    groups = labelled(job()["group"])
+    assert [groups[name]["count"] for name in ("monitor", "retrain")] == [1, 1]
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
 def test_deployments_are_found_by_the_orchestrators_url(overlay: str) -> None:
     objects = kustomized(OVERLAYS[overlay])
-    [role] = [r for r in ROLES if r.place == f"{OVERLAYS[overlay].name}/headrace-autoscale"]
-    url = settled(role).orchestrator.url
-    [prefix] = re.findall(r"prefix=([\w-]+)$", url)
+    asking = [f"{OVERLAYS[overlay].name}/headrace-{name}" for name in ("autoscale", "deploy")]
+    urls = [settled(r).orchestrator.url for r in ROLES if r.place in asking]
+    [prefix] = {found for url in urls for found in re.findall(r"prefix=([\w-]+)$", url)}
     assert {prefix + model: model for model in with_scale()} == workers(objects)
     for name in workers(objects):
         assert "replicas" not in of_kind(objects, "Deployment")[name]["spec"], "would be set back"
@@ -337,6 +378,7 @@ def test_keda_asks_for_each_model_within_its_bounds() -> None:
         }, NEWEST, strict=True)  # fmt: skip
     one = of_kind(objects, "Deployment")["headrace-autoscale"]["spec"]
     assert (one["replicas"], one["strategy"]) == (1, {"type": "Recreate"})
+    assert of_kind(objects, "Deployment")["headrace-deploy"]["spec"]["replicas"] == 0
 
 
 def closed(required: str, **properties: Any) -> Tree:
@@ -372,10 +414,12 @@ SCALED_OBJECT = closed(
 
 #: Keys and blocks by the block that they stand in, of Nomad's job specification.
 NOMAD = {
-    "job": "datacenters type update group",
+    "job": "namespace datacenters type update group",
     "update": "max_parallel health_check min_healthy_time healthy_deadline progress_deadline "
     "auto_revert",
-    "group": "count shutdown_delay constraint spread scaling network service update task",
+    "group": "count shutdown_delay constraint spread scaling network service update ephemeral_disk "
+    "task",
+    "ephemeral_disk": "sticky migrate size",
     "constraint": "operator value attribute",
     "spread": "attribute",
     "scaling": "enabled min max",
@@ -414,8 +458,11 @@ def test_the_jobs_variables_are_declared_and_used() -> None:
 def test_each_model_is_a_group_within_its_bounds() -> None:
     groups = labelled(job()["group"])
     scaled = {name: group["scaling"][0] for name, group in groups.items() if "scaling" in group}
+    models = settings.load(SETTINGS, environment={}).models
     assert {name: (s["min"], s["max"]) for name, s in scaled.items()} == {
-        name: (policy.least, policy.most) for name, policy in with_scale().items()
+        # Version 0 goes when another one serves.
+        name: (0 if models[name].deploy else policy.least, policy.most)
+        for name, policy in with_scale().items()
     }
     for role in ROLES:
         if role.place.startswith("nomad/") and role.command[0] == "worker":
@@ -431,15 +478,35 @@ def test_tasks_are_told_to_stop_and_left_their_time() -> None:
         assert checks == ("service" in group), "else its deployment never ends well"
 
 
-def test_the_autoscaler_asks_as_itself() -> None:
-    [role] = [r for r in ROLES if r.place == "nomad/autoscale"]
+@pytest.mark.parametrize(
+    ("name", "file", "more"),
+    [("autoscale", "scale.policy.hcl", []), ("deploy", "deploy.policy.hcl", ["submit-job"])],
+)
+def test_who_asks_for_workers_asks_as_itself(name: str, file: str, more: list[str]) -> None:
+    [role] = [r for r in ROLES if r.place == f"nomad/{name}"]
     loaded = settled(role)
-    assert urlsplit(loaded.orchestrator.url).path == "/headrace"
+    url = urlsplit(loaded.orchestrator.url)
+    assert (url.path, url.query) == ("/headrace", "namespace=headrace")
     assert loaded.orchestrator.token_file == "/secrets/nomad_token"
-    [task] = labelled(labelled(job()["group"])["autoscale"]["task"]).values()
+    [task] = labelled(labelled(job()["group"])[name]["task"]).values()
     assert task["identity"] == [{"file": True}]
-    policy = labelled(hcl(DEPLOY / "nomad" / "scale.policy.hcl")["namespace"])
-    assert policy == {"default": {"capabilities": ["read-job", "read-job-scaling", "scale-job"]}}
+    policy = labelled(hcl(DEPLOY / "nomad" / file)["namespace"])
+    scales = ["read-job", "read-job-scaling", "scale-job"]
+    assert policy == {"headrace": {"capabilities": [*scales, *more]}}
+
+
+def test_versions_see_the_secrets() -> None:
+    """A task reads variables under the name of its own job, and those of all jobs."""
+    text = (DEPLOY / "nomad" / "headrace.nomad.hcl").read_text()
+    assert set(re.findall(r'nomadVar "([\w/]+)"', text)) == {"nomad/jobs"}
+    assert variables()["namespace"] == "headrace"
+
+
+def test_a_group_can_be_copied_for_a_version() -> None:
+    for name, group in labelled(job()["group"]).items():
+        if "scaling" in group:
+            [task] = labelled(group["task"]).values()
+            assert copies.served(task["config"][0]["args"]) == [name]
 
 
 # -- systemd: what systemd itself says is in tests/conformance/test_systemd.py ---------------------
@@ -534,12 +601,17 @@ def test_what_the_roles_are_told_of_each_other_is_there() -> None:
     assert (told.username, told.password, told.path) == (
         postgres["POSTGRES_USER"], postgres["POSTGRES_PASSWORD"], f"/{postgres['POSTGRES_DB']}",
     )  # fmt: skip
-    for name in ("gateway", "worker-wine-cultivar", "clerk"):
-        mounted = {volume.partition(":")[2] for volume in services[name]["volumes"]}
-        assert mounted == {urlsplit(loaded.objects.url).path, urlsplit(loaded.objects.transit).path}
-        assert {path.partition(":")[0] for path in services[name]["tmpfs"]} == {
-            "/tmp", loaded.house.state,
-        }  # fmt: skip
+    shared = {
+        urlsplit(url).path
+        for url in (loaded.objects.url, loaded.objects.transit, loaded.registry.url)
+    }
+    for name, service in services.items():
+        if service["image"] == "headrace":
+            stays = {loaded.house.state} if name == "retrain" else set()
+            mounted = {volume.partition(":")[2] for volume in service["volumes"]}
+            assert mounted == shared | stays
+            memory = {path.partition(":")[0] for path in service["tmpfs"]}
+            assert memory == {"/tmp", loaded.house.state} - stays
 
 
 # -- the image -------------------------------------------------------------------------------------
@@ -585,7 +657,7 @@ def test_the_image_runs_as_the_manifests_think() -> None:
     loaded = settings.load(SETTINGS, environment=image()[1])
     assert loaded.gateway.listen.rpartition(":")[2] in words["EXPOSE"].split()
     made = next(rest for word, rest in instructions() if word == "RUN" and "useradd" in rest)
-    assert {"/objects", "/transit", loaded.house.state} <= set(made.split())
+    assert {"/objects", "/transit", "/registry", loaded.house.state} <= set(made.split())
 
 
 def test_times_are_read() -> None:

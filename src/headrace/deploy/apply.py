@@ -1,8 +1,12 @@
-"""Counts -> the orchestrator. What cannot be done is tried again; counts stand meanwhile."""
+"""Counts -> the orchestrator. What cannot be done is tried again; counts stand meanwhile.
+
+The workload of a version is made with its first worker, and removed when the version is retired.
+"""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Awaitable
 
 import structlog
 
@@ -51,12 +55,35 @@ class Apply:
             return True
         if self._orchestrator is None:
             return count == 0  # who started them sees them off
+        if not await self._done(version, count, self._scaled(version, count, reason)):
+            return False
+        log.info("asked for", workload=workload_of(self._model, version), count=count,
+                 reason=reason)  # fmt: skip
+        return True
+
+    async def retire(self, version: int, reason: str) -> bool:
+        """Its workers go, and its workload with them; that of version 0 is what the others are made
+        like, and stays. True where it is asked for."""
+        if not version or self._orchestrator is None:
+            return await self.to(version, 0, reason)
+        workload = workload_of(self._model, version)
+        return await self._done(version, 0, self._orchestrator.remove(workload, reason))
+
+    async def _scaled(self, version: int, count: int, reason: str) -> None:
+        assert self._orchestrator is not None
         workload = workload_of(self._model, version)
         try:
             await self._orchestrator.scale(workload, count, reason)
-        except NotFound as refusal:
-            self._trouble(version, refusal.detail)
-            return count == 0  # there is nobody to go
+        except NotFound:
+            if not count:
+                return  # there is nobody to go
+            if not version:
+                raise
+            await self._orchestrator.create(workload, count, reason)
+
+    async def _done(self, version: int, count: int, verb: Awaitable[None]) -> bool:
+        try:
+            await verb
         except Refusal as refusal:
             self._trouble(version, refusal.detail)
             return False
@@ -66,7 +93,6 @@ class Apply:
             return False
         self._counts[version] = count, time.monotonic()
         self._said.pop(version, None)
-        log.info("asked for", workload=workload, count=count, reason=reason)
         return True
 
     def _trouble(self, version: int, detail: str) -> None:

@@ -488,7 +488,7 @@ class Deployed:
             busy = self._ear.workers(each.version, time.monotonic()).waiting > 0
             if now < each.until or idle_s < SETTLE_S or (busy and idle_s < GRACE_S):
                 left = True
-            elif await self._apply.to(each.version, 0, "it gets no calls any more"):
+            elif await self._apply.retire(each.version, "it gets no calls any more"):
                 await deploying.change(each, _retired(each, now))
                 log.info("retired", model=self.model, version=each.version)
             else:

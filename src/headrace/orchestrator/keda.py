@@ -10,11 +10,13 @@ are not changed. Figures live in this process: one autoscaler may run, no more.
 
 from __future__ import annotations
 
+import contextlib
 from urllib.parse import urlsplit
 
 import structlog
 from msgspec import structs
 
+from headrace.errors import NotFound
 from headrace.orchestrator import refusals
 from headrace.orchestrator.keda_figures import Figures
 from headrace.orchestrator.keda_scaler import Scaler
@@ -85,6 +87,14 @@ class KedaOrchestrator:
             await self._cluster.status(workload)
         self._figures.put(workload, count)
         log.info("asked for", workload=workload, count=count, reason=reason)
+
+    async def create(self, workload: str, count: int, reason: str) -> None:
+        """Raises Invalid: what KEDA scales has a ScaledObject of its own, which people write."""
+        raise refusals.not_copied(f"{workload!r}: keda:// makes no deployments, kubernetes:// does")
+
+    async def remove(self, workload: str, reason: str) -> None:
+        with contextlib.suppress(NotFound):
+            await self.scale(workload, 0, reason)
 
     async def note(self, workload: str, text: str) -> None:
         await self._cluster.note(workload, text)

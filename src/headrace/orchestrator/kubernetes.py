@@ -1,23 +1,25 @@
 """`kubernetes://host:port/NAMESPACE`: each workload is the deployment of its name.
 
 `kubernetes:///NAMESPACE` from inside the cluster, as the pod's service account. It may `get`
-deployments and `patch` deployments/scale; if it may also `list` horizontalpodautoscalers, a
-deployment that one of them scales is left alone. Options: `prefix` before the deployment's name,
-`tls=0` for `kubectl proxy`, `ca`, `cert`, `key`.
+deployments and `patch` deployments/scale, and for versions `create` and `delete` deployments; if it
+may also `list` horizontalpodautoscalers, a deployment that one of them scales is left alone.
+Options: `prefix` before the deployment's name, `tls=0` for `kubectl proxy`, `ca`, `cert`, `key`.
 """
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from urllib.parse import SplitResult, quote, urlsplit
 
 import httpx
 import msgspec
 import structlog
 
-from headrace.orchestrator import refusals
+from headrace.errors import NotFound
+from headrace.orchestrator import copies, refusals
+from headrace.orchestrator.kubernetes_copy import MARK, copied
 from headrace.orchestrator.port import Status
 from headrace.orchestrator.web import TLS, Web, options, tls, words
 from headrace.schemes import shown
@@ -35,10 +37,25 @@ class _Meta(msgspec.Struct, rename="camel"):
     uid: str = ""
     generation: int = 0
     resource_version: str = ""
+    annotations: dict[str, str] | None = None
+
+
+class _Container(msgspec.Struct):
+    command: list[str] | None = None
+    args: list[str] | None = None
+
+
+class _Pod(msgspec.Struct):
+    containers: list[_Container] = []
+
+
+class _Template(msgspec.Struct):
+    spec: _Pod = msgspec.field(default_factory=_Pod)
 
 
 class _Spec(msgspec.Struct):
     replicas: int = 1
+    template: _Template = msgspec.field(default_factory=_Template)
 
 
 class _Found(msgspec.Struct, rename="camel"):
@@ -167,6 +184,42 @@ class KubernetesOrchestrator:
             token = now
         raise refusals.changed(f"{self._name(workload)!r} was changed by somebody else")
 
+    async def create(self, workload: str, count: int, reason: str) -> None:
+        model = copies.model_of(workload)
+        if not 0 <= count <= MOST:
+            raise refusals.out_of_bounds(f"{count} of {workload!r}")
+        try:
+            await self._read(workload)
+        except NotFound:
+            found = self._web.read(await self._get(model), dict[str, Any])
+            if await self._make(copied(found, self._name(workload), workload, count)):
+                log.info("made", workload=workload, count=count, reason=reason)
+                return
+            await self._read(workload)  # somebody was quicker; or another's has the name
+        await self.scale(workload, count, reason)
+
+    async def remove(self, workload: str, reason: str) -> None:
+        try:
+            found = await self._read(workload)
+            if (found.metadata.annotations or {}).get(MARK) != workload:
+                await self.scale(workload, 0, reason)
+                return
+        except NotFound:
+            return
+        options = {
+            "kind": "DeleteOptions",
+            "apiVersion": "v1",
+            "propagationPolicy": "Background",
+            "preconditions": {"uid": found.metadata.uid},  # this one, and none of the name's
+        }
+        answer = await self._web.ask(
+            "DELETE", self._path(workload), msgspec.json.encode(options), told=[202, 404, 409]
+        )
+        if answer.status_code == 409:
+            raise refusals.changed(f"{self._name(workload)!r} was made anew by somebody else")
+        self._alone.discard(self._name(workload))
+        log.info("removed", workload=workload, reason=reason)
+
     async def note(self, workload: str, text: str) -> None:
         await self._read(workload)
         log.info("note", workload=workload, text=text)
@@ -175,9 +228,12 @@ class KubernetesOrchestrator:
         """Of its deployment: such names have no underscores, and no @ before a version."""
         return self._prefix + workload.replace("_", "-").replace("@", "-")
 
+    @property
+    def _place(self) -> str:
+        return f"/apis/apps/v1/namespaces/{quote(self._namespace, safe='')}/deployments"
+
     def _path(self, workload: str) -> str:
-        place = f"/apis/apps/v1/namespaces/{quote(self._namespace, safe='')}/deployments"
-        return f"{place}/{quote(self._name(workload), safe='')}"
+        return f"{self._place}/{quote(self._name(workload), safe='')}"
 
     def _unknown(self, workload: str, answer: httpx.Response) -> Exception:
         return refusals.unknown(
@@ -185,11 +241,32 @@ class KubernetesOrchestrator:
             f"{words(answer)}"
         )
 
-    async def _read(self, workload: str) -> _Deployment:
+    async def _get(self, workload: str) -> httpx.Response:
         answer = await self._web.ask("GET", self._path(workload), told=[404])
         if answer.status_code == 404:
             raise self._unknown(workload, answer)
-        return self._web.read(answer, _Deployment)
+        return answer
+
+    async def _read(self, workload: str) -> _Deployment:
+        """Raises NotFound, also where the deployment of this name is of another workload: version 3
+        of `wine` and the model `wine-3` would have the same."""
+        found = self._web.read(await self._get(workload), _Deployment)
+        pod = found.spec.template.spec
+        said = [w for each in pod.containers for w in (each.command or []) + (each.args or [])]
+        served = copies.served(said)
+        if "@" in workload and served and workload not in served:
+            name = self._name(workload)
+            raise refusals.unknown(f"deployment {name!r} is not of {workload} but of {served[0]}")
+        return found
+
+    async def _make(self, deployment: dict[str, Any]) -> bool:
+        """False where there is one of its name."""
+        answer = await self._web.ask(
+            "POST", self._place, msgspec.json.encode(deployment), told=[202, 409, 422]
+        )
+        if answer.status_code == 422:
+            raise refusals.not_copied(f"the Kubernetes API: {words(answer)}")
+        return answer.status_code != 409
 
     async def _patch(self, workload: str, count: int, token: _Token | None) -> bool:
         """False where the deployment has another version than the token's."""

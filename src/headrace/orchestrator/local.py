@@ -5,12 +5,14 @@
 
 from __future__ import annotations
 
+import contextlib
 from urllib.parse import quote, unquote, urlsplit
 
 import httpx
 import msgspec
 
 from headrace.errors import Conflict, Invalid, NotFound, Refusal
+from headrace.orchestrator import copies
 from headrace.orchestrator.door import PLACE, Count, No, Note
 from headrace.orchestrator.port import Status
 from headrace.orchestrator.web import Web
@@ -43,6 +45,15 @@ class LocalOrchestrator:
         self, workload: str, count: int, reason: str, seen: Status | None = None
     ) -> None:
         await self._ask("POST", workload, Count(count, reason, seen.token if seen else ""))
+
+    async def create(self, workload: str, count: int, reason: str) -> None:
+        """A house knows how to start any version of its models."""
+        copies.model_of(workload)
+        await self.scale(workload, count, reason)
+
+    async def remove(self, workload: str, reason: str) -> None:
+        with contextlib.suppress(NotFound):
+            await self.scale(workload, 0, reason)
 
     async def note(self, workload: str, text: str) -> None:
         await self._ask("POST", workload, Note(text), "/notes")

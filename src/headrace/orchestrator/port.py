@@ -3,6 +3,8 @@ its version: `wine`, `wine@3` (`deployments.workload_of`).
 
     status(workload) -> what is asked for and what is there
     scale(workload, count, reason, seen) -> it is asked for: nobody waits until it is there
+    create(workload, count, reason) -> there is one for a version, made like its model's
+    remove(workload, reason) -> and there is none any more, when its workers have finished
 
 What an adapter promises (the exam in `testing.orchestrator_exam` checks it): every request ends
 within the time given to it, and a verb that could not be done raises a refusal of `refusals`.
@@ -34,7 +36,7 @@ class Status(msgspec.Struct, frozen=True):
 
 
 class Orchestrator(Protocol):
-    """`status`, `scale` and `note` raise NotFound (no such workload) and Unavailable."""
+    """`status`, `scale` and `note` raise NotFound (no such workload), all raise Unavailable."""
 
     async def open(self) -> None:
         """Connects as far as it can: an orchestrator that is down is no error."""
@@ -52,6 +54,18 @@ class Orchestrator(Protocol):
 
         Raises Invalid where the orchestrator's bounds are narrower, Conflict where the workload was
         changed, is being rolled out, or is scaled by another."""
+
+    async def create(self, workload: str, count: int, reason: str) -> None:
+        """A version's workload: a copy of its model's whose workers are started with `--model
+        WORKLOAD`. Of one that is there already only the count is asked for.
+
+        Raises Invalid where it cannot be copied: no version, not one `--model` to be replaced,
+        bounds; NotFound where the model has no workload; Conflict."""
+
+    async def remove(self, workload: str, reason: str) -> None:
+        """All its workers go, and what `create` made goes with them; what people made stays, with
+        a count of 0. What is not there is no error. Raises Conflict, and Invalid where the bounds
+        are above 0."""
 
     async def note(self, workload: str, text: str) -> None:
         """An event without a count, where the orchestrator keeps such; else a line in the log."""

@@ -29,6 +29,11 @@ def out_of_bounds(why: str) -> Refusal:
     return Invalid(why[:MOST_TEXT], code="count-out-of-bounds")
 
 
+def not_copied(why: str) -> Refusal:
+    """A version's workload cannot be made like its model's."""
+    return Invalid(why[:MOST_TEXT], code="workload-not-copied")
+
+
 def moving(why: str) -> Refusal:
     """The orchestrator changes no count while a version is rolled out."""
     return Conflict(why[:MOST_TEXT], code="rollout-under-way")

@@ -1,16 +1,19 @@
 """The exam every orchestrator adapter passes: one test a method of `Exam`.
 
-A `World` has one workload that can run 0 to 3 workers, and may be left with any count.
+A `World` has one workload, named like its model, that can run 0 to 3 workers, and may be left with
+any count; and what it needs for workloads of the model's versions.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Protocol
 
+from headrace.deployments import workload_of
 from headrace.errors import Conflict, Invalid, NotFound, Refusal
 from headrace.orchestrator.port import Orchestrator, Status
 
@@ -48,23 +51,42 @@ class Exam:
         finally:
             await made.close()
 
-    async def _scaled(self, made: Orchestrator, count: int) -> Status:
+    @asynccontextmanager
+    async def _version(self, made: Orchestrator) -> AsyncIterator[str]:
+        """The name of one that is not there, and will not be there."""
+        name = workload_of(self.name, 3)
+        try:
+            yield name
+        finally:
+            await made.remove(name, "the question is over")
+
+    async def _gone(self, made: Orchestrator, name: str) -> None:
+        """Where a workload needs nothing made, there is one with nobody in it."""
+        with contextlib.suppress(NotFound):
+            end = time.monotonic() + WAIT_S
+            while (status := await made.status(name)).desired or status.running:
+                assert time.monotonic() < end, status
+                await asyncio.sleep(0.05)
+
+    async def _scaled(self, made: Orchestrator, count: int, name: str = "") -> Status:
         """Asked for, as soon as that can be, and there."""
+        await self._soon(lambda: made.scale(name or self.name, count, "the exam wants it"))
+        return await self._there(made, count, name)
+
+    async def _soon(self, verb: Callable[[], Awaitable[None]]) -> None:
         end = time.monotonic() + WAIT_S
         while True:
             try:
-                await made.scale(self.name, count, "the exam wants it")
-                break
+                return await verb()
             except Conflict as refusal:  # what was asked for before is still on its way
                 if refusal.code != "rollout-under-way" or time.monotonic() > end:
                     raise
                 await asyncio.sleep(0.5)
-        return await self._there(made, count)
 
-    async def _there(self, made: Orchestrator, count: int) -> Status:
+    async def _there(self, made: Orchestrator, count: int, name: str = "") -> Status:
         end = time.monotonic() + WAIT_S
         while True:
-            status = await made.status(self.name)
+            status = await made.status(name or self.name)
             assert status.desired == count, status
             if status.running == count and not status.moving:
                 return status
@@ -156,6 +178,60 @@ class Exam:
             await made.note(self.name, "forecast: 3 would do")
             await self._there(made, 2)
             await made.scale(self.name, 1, "nobody was here", seen)
+            await self._there(made, 1)
+
+    async def a_version_has_a_workload_of_its_own(self) -> None:
+        async with self._open(1) as made, self._version(made) as version:
+            await made.create(version, 2, "a rollout begins")
+            await self._there(made, 2, version)
+            await self._there(made, 1)
+            seen = await made.status(version)
+            await self._scaled(made, 1, version)
+            await self._refused(made.scale(version, 3, "late", seen), "workload-changed")
+            await made.note(version, "hello")
+            await self._there(made, 1)
+
+    async def a_workload_that_is_there_is_not_made_twice(self) -> None:
+        async with self._open(1) as made, self._version(made) as version:
+            other = self.world.make()
+            await other.open()
+            await asyncio.gather(
+                *(each.create(version, 1, "a rollout begins") for each in (made, other)),
+                return_exceptions=True,  # of two at once one may be told that it was late
+            )
+            await other.close()
+            await self._there(made, 1, version)
+            await self._soon(lambda: made.create(version, 2, "more of it"))
+            await self._there(made, 2, version)
+
+    async def what_was_made_can_be_removed(self) -> None:
+        async with self._open(1) as made, self._version(made) as version:
+            for _ in range(2):
+                await made.create(version, 1, "a rollout begins")
+                await self._there(made, 1, version)
+                await made.remove(version, "nobody calls it")
+                await self._gone(made, version)
+                await made.remove(version, "once more")
+            await self._there(made, 1)
+
+    async def what_people_made_stays(self) -> None:
+        async with self._open(2) as made:
+            await made.remove(self.name, "nobody calls it")
+            await self._there(made, 0)
+            await made.remove(self.name, "once more")
+            await self._scaled(made, 1)
+
+    async def what_cannot_be_made_is_said_so(self) -> None:
+        async with self._open(1) as made:
+            await self._refused(made.create("nobody@3", 1, "x"), "workload-unknown", NotFound)
+            for name in (self.name, "no name"):
+                verb = made.create(name, 1, "x")
+                await self._refused(verb, "workload-not-copied", Invalid)
+            async with self._version(made) as version:
+                for count in (-1, self.world.too_many):
+                    verb = made.create(version, count, "x")
+                    await self._refused(verb, "count-out-of-bounds", Invalid)
+                await self._gone(made, version)
             await self._there(made, 1)
 
     async def closed_twice_is_no_error(self) -> None:
