@@ -435,3 +435,30 @@ async def test_who_is_started_anew_goes_on_where_it_was(town):
         await town.ended(2)
     assert (await town.deploying.rollouts("wine"))[0].id == stands.id
     assert town.hands.counts["wine@2"] == 2
+
+
+async def test_who_moves_the_alias_before_it_goes_back_is_not_undone(town, monkeypatch):
+    """Deploy saw 2, which was rolled back; by the time that it moves the alias a person has."""
+    for number in (1, 2, 3):
+        await town.register(number)
+    town.failing.add(2)
+    asked = []
+
+    async def late(registry, audit, model, number, **given):
+        asked.append((number, given["seen"]))
+        if len(asked) == 1:
+            await registry.point(model, "production", 3)
+        return await promote(registry, audit, model, number, **given)
+
+    async with town.deployer():
+        await town.promote(1)
+        await town.ended(1)
+        monkeypatch.setattr("headrace.deploy.deployed.promote", late)
+        await town.promote(2)
+        await town.ended(2, "rolled-back")
+        await town.ended(3)
+        await town.serves(3)
+        assert await town.alias() == 3
+    assert set(asked) == {(1, 2)}, "it was to go back to 1, from 2"
+    by = [(entry.author, entry.to) for entry in await town.deploying.entries("wine")]
+    assert ("headrace", 1) not in by, "nothing is written down of what was not done"

@@ -188,3 +188,13 @@ async def test_a_flush_ends_when_its_time_is_over(bench):
     bench.add("a", b"1")
     await bench.endings.flush(0.02)
     assert bench.endings.pending and bench.settled == []
+
+
+async def test_runs_are_counted_as_the_gates_of_a_rollout_judge_them(bench):
+    for number, outcome in enumerate([b"1", b"2", FAILED, POISON, INVALID]):
+        bench.add(f"job-{number}", outcome)
+    late, away = Problem(504, "deadline-exceeded", "x"), Problem(503, "model-not-ready", "x")
+    bench.add("late", late)
+    bench.add("away", away)
+    counts = bench.endings
+    assert (counts.answered, counts.failed, counts.refused) == (2, 2, 3)

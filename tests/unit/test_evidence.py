@@ -145,3 +145,37 @@ async def test_what_is_too_much_is_not_shown() -> None:
     assert stage.pair() is None
     assert stage.counted("dropped") == before + 2
     await stage.shadows.close()
+
+
+async def test_what_a_shadow_answers_cannot_hurt() -> None:
+    """Outcomes come many in a message: those behind this one are other callers'."""
+    stage = await Stage().opened()
+    deep = [b"[" * 500 + b"%d" % number + b"]" * 500 for number in (1, 2)]
+    for real, answer in ((deep[0], deep[1]), (b"1", b"no JSON at all")):
+        pair, shown = stage.show()
+        pair.real(outcome(real), RETURNED)
+        shown(outcome(answer), None)
+    large = b'"' + b"x" * evidence.LARGEST + b'"'
+    for answer in (large, large.replace(b"x", b"y")):
+        pair, shown = stage.show()
+        pair.real(outcome(large), RETURNED)
+        shown(outcome(answer), None)
+    assert (stage.counted("same"), stage.counted("other")) == (1, 0)
+    assert len(stage.told) == 4
+    await stage.shadows.close()
+
+
+async def test_a_broker_that_is_away_at_first_is_asked_again() -> None:
+    stage = Stage()
+
+    async def away() -> None:
+        raise Unavailable("away")
+
+    stage.dispatch.open = away  # type: ignore[method-assign]
+    assert stage.pair() is None
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    del stage.dispatch.open
+    await stage.opened()
+    assert stage.pair() is not None
+    await stage.shadows.close()

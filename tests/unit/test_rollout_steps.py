@@ -318,3 +318,11 @@ def test_a_model_that_nobody_calls_is_idle():
     traffic.hear(Outstanding("g", {}, {"ale": 10, "wine": 1}, leaving=True), late)
     assert not traffic.idle("ale", late)
     assert not traffic.heard(late + FRESH_S + 0.1)
+
+
+def test_rolling_lets_nobody_go_before_who_follows_is_ready():
+    one = rollout("rolling", state="stepping", step=1)
+    following = advance(one, seen(1, full=3), POLICY, 30.0)
+    assert following.counts == {1: 2, 2: 2}, "one is on its way, and both old ones work on"
+    following = advance(following.rollout, seen(2, full=3), POLICY, 31.0)
+    assert following.counts == {1: 1, 2: 2}

@@ -138,3 +138,34 @@ async def test_a_gateway_asks_the_store_for_routes_that_nobody_says(
     await asyncio.wait_for(gateway._ask_routes(), 5)
     assert gateway.snapshot.models["wine"].queue == "wine@3"
     assert gateway.snapshot.models["beer"].queue == "beer"
+
+
+async def test_the_way_to_the_store_is_opened_while_the_model_loads(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Opening it takes 0.3 s, on a busy machine two: a worker's first stored job would wait for
+    that, with its lease running. A gateway, whose start it would delay, opens it later."""
+    opened: list[str] = []
+
+    async def spawn(slot: Any) -> None:
+        opened.append("loading")
+
+    async def open_(door: Any) -> None:
+        opened.append("open")
+
+    monkeypatch.setattr("headrace.worker.execute.Slot.spawn", spawn)
+    monkeypatch.setattr(StoreDoor, "open", open_)
+    broker = MemoryBroker(f"memory://{request.node.name}")
+    await broker.open()
+    made = Worker(
+        "wine", SETTINGS, "/tmp", broker, MemoryObjects(f"memory://{request.node.name}"),
+        StoreDoor(Settings()), JobsSettings(),
+    )  # fmt: skip
+    await made.open()
+    for _ in range(10):
+        await asyncio.sleep(0)
+    assert opened == ["loading"] * SETTINGS.slots + ["open"], "nobody asked for it"
+    for task in made._tasks:
+        task.cancel()
+    await asyncio.gather(*made._tasks, return_exceptions=True)
+    await broker.close()

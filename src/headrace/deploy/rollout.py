@@ -152,7 +152,9 @@ def _stepping(rollout: Rollout, seen: Seen, policy: Deploy, now: float) -> Next:
         waits = f"{seen.new.ready} of {wanted} workers for the next step are ready"
         if now - rollout.since > policy.hold_s + policy.wait_s + policy.ready_s:
             return over(rollout, "rolled-back", waits, seen, now)
-        return Next(structs.replace(rollout, why=waits), _counts(following, policy, seen))
+        # Nobody of the old version goes before they are there.
+        counts = _counts(rollout, policy, seen) | {rollout.to_version: wanted}
+        return Next(structs.replace(rollout, why=waits), counts)
     if last:
         return _all(rollout, seen, policy, now)
     return _step(following, seen, policy, now)

@@ -4,7 +4,8 @@
     the same --> dispatched to the shadow ------+--> same, other, or missing
 
 Fire and forget, by a dispatch of its own: nothing of it is waited for, admitted, told of as load or
-moved elsewhere. At most MOST are open at once; what is above is not shown, and counted.
+moved elsewhere. At most MOST are open at once; what is above is not shown, and counted. Of answers
+above LARGEST bytes only those are compared that are the same byte for byte.
 """
 
 from __future__ import annotations
@@ -14,11 +15,12 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import msgspec
+import structlog
 
 from headrace.background import Background
 from headrace.dispatch import Dispatch
 from headrace.errors import Refusal
-from headrace.gateway.evidence import Witnesses
+from headrace.gateway.evidence import LARGEST, Witnesses
 from headrace.gateway.flight import OnAnswer
 from headrace.jobs import Form, Outcome, Returned
 from headrace.likeness import close
@@ -26,6 +28,8 @@ from headrace.telemetry.metrics import GatewayMetrics
 
 if TYPE_CHECKING:
     from headrace.gateway.snapshot import ModelView
+
+log = structlog.get_logger("headrace.gateway")
 
 MOST = 64
 
@@ -54,8 +58,14 @@ class Shadows:
         return Pair(self, view, on_answer)
 
     async def _opened(self, dispatch: Dispatch) -> None:
-        await dispatch.open()
-        self._open = True
+        try:
+            await dispatch.open()
+        except Exception as error:  # the broker is away, say: the next call tries it again
+            log.warning("nothing is shown to a shadow", reason=repr(error))
+            self._dispatch = None
+            await dispatch.close()
+        else:
+            self._open = True
 
     def show(self, pair: Pair, request_id: str, body: bytes, deadline: float) -> None:
         assert self._dispatch is not None
@@ -74,6 +84,11 @@ class Shadows:
         if isinstance(shown, Refusal) or shown.problem is not None:
             how = "missing"
             witness.missing += 1
+        elif shown.body == real:
+            how = "same"
+            witness.same += 1
+        elif max(len(shown.body), len(real)) > LARGEST:
+            how = "dropped"
         elif close(_decode(shown.body), _decode(real)):
             how = "same"
             witness.same += 1
@@ -115,5 +130,9 @@ class Pair:
 
     def _judge(self) -> None:
         """Where the real one came to no result there is nothing to compare with."""
-        if self._real is not None and self._shown is not None:
+        if self._real is None or self._shown is None:
+            return
+        try:
             self._shadows.judge(self, self._real, self._shown)
+        except Exception as error:  # other callers' outcomes came with this one, and go on
+            log.warning("not compared", workload=self.view.queue, reason=repr(error)[:200])

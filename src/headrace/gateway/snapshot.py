@@ -77,6 +77,11 @@ class ModelView:
             self.reason = "no worker"
 
     @property
+    def called(self) -> str:
+        """The version as callers read it; "" where no worker of our own files has said it yet."""
+        return str(self.version) if self.version else self.card.version if self.card else ""
+
+    @property
     def admitting(self) -> bool:
         """Ready, or so lately ready that it is worth waiting for."""
         return self.ready or time.monotonic() - self._ready_at < RECOVERY_S
@@ -166,6 +171,14 @@ class Snapshot:
         """Who gets a stored job of that id. Raises KeyError."""
         routing = self.routings.get(model)
         return self.models[model] if routing is None else routing.of(key.encode())
+
+    def served(self, model: str) -> list[ModelView]:
+        """The versions that answer callers, the newest first: not a shadow. Raises KeyError."""
+        routing = self.routings.get(model)
+        if routing is None:
+            return [self.models[model]]
+        versions = sorted((share.version for share in routing.route.shares), reverse=True)
+        return [self.versions[model][version] for version in versions]
 
     # -- all of them ---------------------------------------------------------------------------
 

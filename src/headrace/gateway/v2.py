@@ -2,9 +2,13 @@
 
 GET  /v2                                      who this is
 GET  /v2/health/live, /v2/health/ready        200, or 503
-GET  /v2/models/{name}[/versions/{v}]         its tensors (how they map: `v2_columns`)
+GET  /v2/models/{name}[/versions/{v}]         its tensors (how they map: `v2_columns`), and the
+                                              versions that may be asked for
 GET  /v2/models/{name}[/versions/{v}]/ready   200, or 503
 POST /v2/models/{name}[/versions/{v}]/infer   JSON, or JSON with binary tensors behind it
+
+Without a version a call goes as `predict` does, by `Headrace-Route-Key` or by chance. With one,
+that version answers, whatever its share is, or nobody does.
 
 A body with binary tensors is JSON of `Inference-Header-Content-Length` bytes, then each tensor's
 raw data in order. Refusals are problem+json as everywhere, with one member more, `error`, which is
@@ -35,7 +39,7 @@ from headrace.gateway.v2_infer import (
     Answered,
     Infer,
     deadline_in,
-    mapping_of,
+    metadata_of,
     server_timing,
     view_of,
 )
@@ -65,7 +69,7 @@ def handle(app: App, request: Request) -> None:
         model = view.name
         if verb == b"/infer" and not version:
             view = app.routed(view, request.headers.get(ROUTE_KEY))
-        _model(app, request, view, verb)
+        _model(app, request, view, verb, version.decode("latin-1"))
     except Refusal as refusal:
         app.metrics.refusals.add(model, refusal.code)
         refuse(request, refusal)
@@ -92,14 +96,14 @@ def _health(app: App, request: Request) -> bool:
     return True
 
 
-def _model(app: App, request: Request, view: ModelView, verb: bytes) -> None:
+def _model(app: App, request: Request, view: ModelView, verb: bytes, version: str) -> None:
     _allow(request, b"POST" if verb == b"/infer" else b"GET")
     if verb == b"/infer":
-        infer(app, request, view)
+        infer(app, request, view, version)
     elif verb == b"/ready":
         _answer_ready(request, view.ready, name=view.name)
     else:
-        answer_json(request, mapping_of(view).metadata())
+        answer_json(request, metadata_of(app, view))
 
 
 def _answer_ready(request: Request, ready: bool, **more: str) -> None:
@@ -111,8 +115,9 @@ def _allow(request: Request, method: bytes) -> None:
         raise MethodNotAllowed("GET, HEAD" if method == b"GET" else method.decode())
 
 
-def infer(app: App, request: Request, view: ModelView) -> None:
-    """Raises Refusal for what is refused before anything is published."""
+def infer(app: App, request: Request, view: ModelView, version: str = "") -> None:
+    """`version`: the one that is asked for, "" for any. Raises Refusal for what is refused before
+    anything is published."""
     now = time.time()
     deadline = app.deadline(request, now)
     app.admit(view, deadline, now)
@@ -126,7 +131,7 @@ def infer(app: App, request: Request, view: ModelView) -> None:
         else:
             _answer(request, asked, view.name, outcome)
 
-    call = Infer(app, view, now, answer)
+    call = Infer(app, view, now, answer, version)
     call.expect(heads(asked), [output.name for output in asked.outputs])
     request.on_gone = call.cancel
     call.start(read_tensors(asked, body, at), request.id, deadline)

@@ -37,7 +37,7 @@ from headrace.gateway.v2_infer import (
     Infer,
     check_parameters,
     deadline_in,
-    mapping_of,
+    metadata_of,
     server_timing,
     view_of,
 )
@@ -202,7 +202,7 @@ class Service:
 
     async def model_metadata(self, request: Any, call: Call) -> Any:
         view = view_of(self._app, request.name, request.version)
-        return pb.ModelMetadataResponse(**mapping_of(view).metadata())
+        return pb.ModelMetadataResponse(**metadata_of(self._app, view))
 
     async def model_infer(self, request: Any, call: Call) -> Any:
         now = time.time()
@@ -214,7 +214,13 @@ class Service:
         self._app.admit(view, deadline, now)
         deadline = deadline_in(deadline, now, _parameters(request.parameters).get("timeout"))
         done: asyncio.Future[Answered | Problem] = asyncio.get_running_loop().create_future()
-        infer = Infer(self._app, view, now, lambda o: None if done.done() else done.set_result(o))
+        infer = Infer(
+            self._app,
+            view,
+            now,
+            lambda o: None if done.done() else done.set_result(o),
+            request.model_version,
+        )
         infer.expect(_heads(request), [output.name for output in request.outputs])
         infer.start(_tensors(request), call.id, deadline)
         try:

@@ -45,10 +45,11 @@ class Mapping:
         self.inputs = TensorReader(card.input)
         self.outputs = Stack(card.output)
 
-    def metadata(self) -> dict[str, Any]:
+    def metadata(self, versions: list[str]) -> dict[str, Any]:
+        """`versions`: all that may be asked for."""
         return {
             "name": self.card.name,
-            "versions": [self.card.version],
+            "versions": versions,
             "platform": PLATFORM,
             "inputs": [_described(column) for column in self.inputs.columns],
             "outputs": [_described(column) for column in self.outputs.columns],
@@ -73,11 +74,25 @@ def mapping_of(view: ModelView) -> Mapping:
 
 
 def view_of(app: App, model: str, version: str) -> ModelView:
-    """`version` is "" for whichever is served. Raises NotFound."""
-    view = app.view(model.encode("latin-1", "replace"))
-    if version and view.card is not None and view.card.version != version:
-        raise NotFound("no version of this name", code="model-not-found")
-    return view
+    """`version` is "" for whichever is served. Raises NotFound: also of a version that is there and
+    answers nobody, as a shadow does."""
+    face = app.view(model.encode("latin-1", "replace"))
+    if not version:
+        return face
+    served = app.snapshot.served(face.name)
+    for view in served:
+        if view.called == version:
+            return view
+    for view in served:
+        if not view.called:  # it may turn out to be the one
+            return view
+    raise NotFound("no version of this name", code="model-not-found")
+
+
+def metadata_of(app: App, view: ModelView) -> dict[str, Any]:
+    """Raises Unavailable while nobody has said what the model takes."""
+    versions = [each.called for each in app.snapshot.served(view.name) if each.card]
+    return mapping_of(view).metadata(versions)
 
 
 def check_parameters(parameters: Sequence[str]) -> None:
@@ -116,8 +131,12 @@ OnDone = Callable[["Answered | Problem"], None]
 class Infer:
     """The N jobs of one request. `cancel` where the caller is gone."""
 
-    def __init__(self, app: App, view: ModelView, began: float, on_done: OnDone) -> None:
-        """`began`: when the request came, a Unix time."""
+    def __init__(
+        self, app: App, view: ModelView, began: float, on_done: OnDone, version: str = ""
+    ) -> None:
+        """`began`: when the request came, a Unix time. `version`: the one that is asked for, which
+        no other may stand in for; "" where any may answer."""
+        self._version = version
         self._app, self._view, self._began, self._on_done = app, view, began, on_done
         self._mapping = mapping_of(view)
         self._jobs: list[int] = []
@@ -172,6 +191,10 @@ class Infer:
             self._refuse(outcome.problem, place)
         else:
             assert returned is not None
+            if self._version not in ("", returned.version):
+                detail = f"version {self._version} did not answer"
+                self._refuse(Unavailable(detail, code="model-not-ready").problem(), place)
+                return
             self._take(place, outcome, returned)
 
     def _take(self, place: int, outcome: Outcome, returned: Returned) -> None:

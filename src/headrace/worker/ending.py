@@ -61,11 +61,19 @@ class Endings:
         self._door, self._settle, self._give_back, self._told = door, settle, give_back, told
         self._backoff_s, self._backoff_max_s = backoff_s, backoff_max_s
         self.version = ""
+        #: Runs by how they ended, for deploy to judge the version by.
+        self.answered = self.failed = self.refused = 0
         self._pending: list[_Pending] = []
         self._writing: asyncio.Task[None] | None = None
 
     def add(self, held: Held, outcome: bytes | Problem, executed_ms: float) -> None:
         assert held.claim is not None
+        if isinstance(outcome, bytes):
+            self.answered += 1
+        elif outcome.code == POISON or (outcome.status >= 500 and outcome.status not in (503, 504)):
+            self.failed += 1
+        else:
+            self.refused += 1
         self._add(_Pending(held, held.claim, outcome, executed_ms))
 
     def not_run(self, held: Held, wait_s: float = 0.0) -> None:

@@ -20,11 +20,14 @@ from msgspec import structs
 from headrace import httpserver
 from headrace.announce import (
     EVERY_S,
+    TO_DEPLOY,
     TO_GATEWAYS,
     TO_WORKERS,
     Announcement,
+    Evidence,
     Settled,
     announcement_bytes,
+    evidence_bytes,
     to_workers_of,
 )
 from headrace.broker.port import ACK_WAIT_S, Broker, Depth, Intake
@@ -355,9 +358,20 @@ class Worker:
     def _announce(self, _: bytes = b"") -> None:
         self._broker.send(TO_GATEWAYS, announcement_bytes(self.announcement()))
 
+    def _tell(self) -> None:
+        """What became of stored jobs, as gateways tell of calls; without times: they may wait. Told
+        also before there is anything: deploy counts from the second word on."""
+        done = self._endings
+        said = Evidence(
+            self.id, self.name, self.version, done.answered, done.failed, done.refused, {}
+        )
+        self._broker.send(TO_DEPLOY, evidence_bytes(said))
+
     async def _keep_announcing(self) -> None:
         while True:
             self._announce()
+            if self._settings.deploy is not None:
+                self._tell()
             await asyncio.sleep(EVERY_S)
             with contextlib.suppress(Refusal):
                 self._depth = await self._broker.depth(self.workload)
