@@ -1,7 +1,8 @@
 """Kills and pauses by chance, in the middle of the traffic, that the same seed repeats.
 
 A plan says at which number of acked jobs whom is struck, and how. Each strike proves that it acted
-(the process is gone, the process is stopped), or the run is void.
+(the process is gone, the process is stopped), or the run is void; where its victim ended by itself
+meanwhile another one is struck in its place.
 """
 
 from __future__ import annotations
@@ -31,6 +32,10 @@ LEFT_S = 40.0  # after SIGTERM
 
 class Void(Exception):
     """A strike that did not act: the run says nothing."""
+
+
+class Ended(Exception):
+    """The victim was gone before it was struck: no strike."""
 
 
 class Strike(NamedTuple):
@@ -100,6 +105,21 @@ def children(pid: int) -> list[int]:
     return found
 
 
+def there(pid: int) -> bool:
+    """Runs, or could: neither stopped nor ended."""
+    return state(pid) in ("R", "S", "D")
+
+
+def _signal(pid: int, number: signal.Signals) -> None:
+    """Raises Ended. A process that nobody has waited for takes signals, too, and heeds none."""
+    if not there(pid):
+        raise Ended(pid)
+    try:
+        os.kill(pid, number)
+    except ProcessLookupError:
+        raise Ended(pid) from None
+
+
 async def becomes(true: Callable[[], bool], within_s: float, every_s: float = 0.002) -> bool:
     end_at = time.monotonic() + within_s
     while not true():
@@ -110,26 +130,29 @@ async def becomes(true: Callable[[], bool], within_s: float, every_s: float = 0.
 
 
 async def kill(pid: int) -> str:
-    """The proof that it is gone. Raises Void."""
-    os.kill(pid, signal.SIGKILL)
+    """The proof that it is gone. Raises Ended, Void."""
+    _signal(pid, signal.SIGKILL)
     if not await becomes(lambda: not alive(pid), GONE_S):
         raise Void(f"{pid} is still there {GONE_S:g} s after SIGKILL")
     return "gone"
 
 
 async def drain(pid: int) -> str:
-    """Told to leave in order; the proof that it has. Raises Void."""
-    os.kill(pid, signal.SIGTERM)
+    """Told to leave in order; the proof that it has. Raises Ended, Void."""
+    _signal(pid, signal.SIGTERM)
     if not await becomes(lambda: not alive(pid), LEFT_S):
         raise Void(f"{pid} is still there {LEFT_S:g} s after SIGTERM")
     return "left"
 
 
 async def pause(pid: int) -> str:
-    """The proof that it is stopped. Raises Void."""
-    os.kill(pid, signal.SIGSTOP)
-    if not await becomes(lambda: state(pid) == "T", GONE_S):
+    """The proof that it is stopped. Raises Ended, also where somebody else ended it before it
+    stopped, Void."""
+    _signal(pid, signal.SIGSTOP)
+    if not await becomes(lambda: not there(pid), GONE_S):
         raise Void(f"{pid} is {state(pid)!r} {GONE_S:g} s after SIGSTOP")
+    if state(pid) != "T":
+        raise Ended(pid)
     return "stopped"
 
 
@@ -195,8 +218,8 @@ class Nemesis:
             try:
                 proof = await ACTS[strike.how](pid)
                 break
-            except ProcessLookupError:
-                continue  # it ended by itself since we looked: another one
+            except Ended:
+                continue  # by itself since we looked: another one
         self._ledger.enter(
             "fault", at=at, what=strike.what, pids=kin, proof=f"{proof}, {self._acked()} acked"
         )
@@ -211,12 +234,12 @@ class Nemesis:
         role = strike.role
         working = self._at_work and role in ("worker", "model")
 
-        def there() -> bool:
+        def found_some() -> bool:
             pids = [self._victims.at_work(role)] if working else self._victims.pids(role)
-            found[:] = [pid for pid in pids if pid and state(pid) in ("R", "S", "D")]
+            found[:] = [pid for pid in pids if pid and there(pid)]
             return bool(found)
 
-        if not await becomes(there, VICTIM_WAIT_S, every_s=0.002 if working else 0.05):
+        if not await becomes(found_some, VICTIM_WAIT_S, every_s=0.002 if working else 0.05):
             raise Void(f"no {strike.role} to strike in {VICTIM_WAIT_S:g} s")
         return found[int(strike.chance * len(found))]
 

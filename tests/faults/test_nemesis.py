@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ from . import nemesis
 from .ledger import Ledger, read_ledger
 from .nemesis import (
     ROLES,
+    Ended,
     Nemesis,
     Strike,
     Void,
@@ -147,6 +149,39 @@ async def test_a_plan_is_carried_out_at_its_moments(
     ]  # fmt: skip
     assert events[0].proof.startswith("gone, ") and events[1].proof.startswith("stopped, ")
     assert events[2].proof == "goes on"
+
+
+@pytest.mark.parametrize("act", [kill, drain, pause])
+async def test_one_that_had_ended_was_not_struck(act: Callable[[int], Awaitable[str]]) -> None:
+    ended = subprocess.Popen(["true"])
+    os.waitid(os.P_PID, ended.pid, os.WEXITED | os.WNOWAIT)
+    assert state(ended.pid) == "Z", "it still takes signals"
+    with pytest.raises(Ended):
+        await act(ended.pid)
+    ended.wait()
+    with pytest.raises(Ended):
+        await act(ended.pid)
+
+
+async def test_another_one_is_struck_in_the_place_of_one_that_ended(
+    sleepers: Sleepers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    [first] = sleepers.pids("worker")
+
+    async def ends_first(pid: int) -> str:
+        if pid == first:
+            await kill(pid)
+            await sleepers.revive("worker")
+        return await pause(pid)
+
+    monkeypatch.setitem(nemesis.ACTS, "pause", ends_first)
+    monkeypatch.setitem(nemesis.PAUSE_S, "worker", 0.02)
+    with Ledger(tmp_path / "ledger") as ledger:
+        struck = Nemesis(sleepers, ledger, lambda: 9, lambda: False)
+        await struck.carry_out([Strike(5, "worker", "pause", 0.0)])
+    assert struck.struck == 1
+    faults = [event for event in read_ledger(tmp_path / "ledger") if event.event == "fault"]
+    assert [event.pids[0] for event in faults] == [sleepers.running[-1].pid], "one that was there"
 
 
 async def test_traffic_that_is_over_makes_it_void(sleepers: Sleepers, tmp_path: Path) -> None:
