@@ -5,13 +5,15 @@
     python benchmarks/live_day.py --minutes-per-hour 0.5      twice as fast
 
 A house of `headrace up` serves a model that sleeps 40 ms a call, one at a time, so that the machine
-itself is not what is scaled. Calls come as `headrace simulate`'s shops call, on the ninth day; the
-eight before are in the database. The policy's clock runs as fast as the day. What a call takes is
-counted from when it was due. Writes live_day.json and live_day.png under benchmarks/out.
+itself is not what is scaled; what one worker carries is measured before. Calls come as `headrace
+simulate`'s shops call, on the ninth day; the eight before are in the database. The policy's clock
+runs as fast as the day. What a call takes is counted from when it was due. Writes live_day.json,
+its decisions, and live_day.png under benchmarks/out.
 """
 
 import argparse
 import asyncio
+import itertools
 import json
 import os
 import random
@@ -36,7 +38,7 @@ from headrace.store.engine import Database
 from headrace.store.migrate import HEAD, revision
 from headrace.store.scaling import Made, Minute, Scaling
 from headrace.testing.house import TestHouse
-from headrace.testing.load import Connection, Ledger, quantile
+from headrace.testing.load import Connection, Ledger, Load, quantile
 
 MODELS = """
     import time
@@ -52,7 +54,8 @@ MODELS = """
             time.sleep(0.04)
             return [n * n + 1 for n in items]
 """
-SERVICE_S, SERVICE_P95_S, SLO_S, START_S = 0.042, 0.05, 0.5, 3.0  # real seconds
+SERVICE_P95_S, SLO_S, START_S = 0.05, 0.5, 3.0  # real seconds
+PROFILED_S = 20.0
 WARM_DAYS, SEED = 8, 1
 CONNECTIONS = 256
 LOOK_EVERY_S = 0.5
@@ -62,8 +65,17 @@ OUT = Path(__file__).parent / "out"
 class Day:
     """The traffic, and its clock."""
 
-    def __init__(self, peak: float, first_h: float, last_h: float, minutes_per_hour: float) -> None:
-        """`peak`: calls a real second in the busiest ten minutes."""
+    def __init__(
+        self,
+        peak: float,
+        first_h: float,
+        last_h: float,
+        minutes_per_hour: float,
+        service_s: float,
+    ) -> None:
+        """`peak`: calls a real second in the busiest ten minutes. `service_s`: real seconds that
+        a worker needs for a call."""
+        self.service_s = service_s
         self.speed = 60 / minutes_per_hour
         self.minute_s = 60 / self.speed
         rough = self._trace(1e6)
@@ -97,7 +109,9 @@ class Day:
     def policy(self) -> Policy:
         return Policy(
             most=12,
-            node=Node(workers=1, service_s=SERVICE_S * self.speed, start_s=START_S * self.speed),
+            node=Node(
+                workers=1, service_s=self.service_s * self.speed, start_s=START_S * self.speed
+            ),
             target=Target(
                 slo_s=SLO_S * self.speed,
                 service_p95_s=SERVICE_P95_S * self.speed,
@@ -115,6 +129,25 @@ class Day:
         policy = self.policy()
         around = float(self.trace.calls[self.first : self.first + 10].max()) / 60
         return max(1, nodes(around, policy.node, policy.target))
+
+
+async def profiled(folder: Path) -> float:
+    """Real seconds that a worker needs for a call, when it always has one."""
+    house_toml = '[models.shop]\nclass = "models:Shop"\nworkers = 1'
+    async with TestHouse(MODELS, house_toml, folder) as house:
+        load = Load(house.port, "shop", itertools.count(), right=squared, connections=8)
+        async with load:
+            await load.until(50)
+            before, began = load.ledger.done, time.monotonic()
+            await asyncio.sleep(PROFILED_S)
+            service_s = (time.monotonic() - began) / (load.ledger.done - before)
+            load.stop()
+        load.ledger.all_right()
+    return service_s
+
+
+def squared(given: int, result: int) -> bool:
+    return bool(result == given * given + 1)
 
 
 class Callers:
@@ -147,7 +180,7 @@ class Callers:
             except (OSError, asyncio.IncompleteReadError):  # closed while it lay idle: on a new one
                 answer = await connection.call("/models/shop/predict", str(given).encode())
             took_s = time.perf_counter() - began - due
-            self.ledger.enter(given, answer, took_s, lambda n, result: result == n * n + 1)
+            self.ledger.enter(given, answer, took_s, squared)
         except (OSError, asyncio.IncompleteReadError) as error:
             self.ledger.failed.append((given, repr(error)))
             took_s = 0.0
@@ -156,17 +189,20 @@ class Callers:
 
 
 class Watcher:
-    """What there is, and what is paid: workers that run, the time of each."""
+    """What there is, and what is paid: workers that run, the time of each; and the processor
+    seconds that the host kept."""
 
     def __init__(self, url: str) -> None:
         self._house = LocalOrchestrator(url)
         self.seen: list[tuple[float, int, int]] = []  # when, asked for, running
+        self.stolen: list[float] = []
 
     async def run(self) -> None:
         began = time.perf_counter()
         while True:
             status = await self._house.status("shop")
             self.seen.append((time.perf_counter() - began, status.desired, status.running))
+            self.stolen.append(_stolen())
             await asyncio.sleep(LOOK_EVERY_S)
 
     def worker_s(self, until_s: float) -> float:
@@ -236,7 +272,10 @@ async def run(day: Day, folder: Path) -> dict[str, object]:
     result["cpu_stolen_share"] = round(stolen / (os.cpu_count() or 1) / day.real_s, 3)
     result["alarms"] = sorted({alarm.name for alarm in alarms})
     result["minutes_seen"] = sum(each.calls is not None for each in minutes)
+    result["service_ms"] = round(day.service_s * 1000, 1)
     OUT.mkdir(exist_ok=True)
+    lines = [msgspec.json.encode(each) for each in sorted(made, key=lambda each: each.minute)]
+    (OUT / "live_day_decisions.jsonl").write_bytes(b"\n".join([*lines, b""]))
     (OUT / "live_day.json").write_text(json.dumps(result, indent=2) + "\n")
     draw(day, callers, watcher, made, result)
     return result
@@ -285,7 +324,7 @@ def draw(
 
     figure = Figure(figsize=(12, 10), layout="constrained")
     FigureCanvasAgg(figure)
-    calls, counts, times = figure.subplots(3, 1, sharex=True)
+    calls, counts, times, host = figure.subplots(4, 1, sharex=True, height_ratios=(3, 3, 3, 1))
     at = [first_h + n / 60 for n in range(len(day.calls))]
     calls.plot(at, day.calls / day.minute_s, color="0.6", lw=0.7, label="came")
     start = day.trace.start_min + WARM_DAYS * DAY
@@ -302,7 +341,11 @@ def draw(
     answered = [(hours(due), took_s * 1000) for due, took_s in callers.took if took_s < 1e9]
     times.scatter([h for h, _ in answered], [ms for _, ms in answered], s=1, color="0.5")
     times.axhline(SLO_S * 1000, color="C3", ls="--")
-    times.set(ylabel="ms from when it was due", xlabel="hour of the day", yscale="log")
+    times.set(ylabel="ms from when it was due", yscale="log")
+    kept = np.diff(watcher.stolen) / np.diff([at_s for at_s, _, _ in watcher.seen])
+    kept = np.convolve(kept, np.ones(10) / 10, "same") / (os.cpu_count() or 1)
+    host.fill_between([hours(at_s) for at_s, _, _ in watcher.seen[1:]], 100 * kept, color="0.6")
+    host.set(ylabel="% kept by host", xlabel="hour of the day", ylim=(0, 100))
     figure.suptitle(
         f"p95 {result['p95_ms']} ms of {SLO_S * 1000:.0f}, {result['late_percent']} % late,"
         f" {result['saved_percent']} % fewer worker-seconds than the static peak"
@@ -327,8 +370,14 @@ def main() -> int:
     )
     options = parser.parse_args()
     first_h, last_h = (float(each) for each in options.hours.split("-"))
-    day = Day(options.peak, first_h, last_h, options.minutes_per_hour)
-    print(f"{int(day.calls.sum()):,} calls in {day.real_s / 60:.1f} min")
+    with tempfile.TemporaryDirectory() as folder:
+        service_s = asyncio.run(profiled(Path(folder)))
+    day = Day(options.peak, first_h, last_h, options.minutes_per_hour, service_s)
+    print(
+        f"a call takes a worker {service_s * 1000:.1f} ms;"
+        f" {int(day.calls.sum()):,} calls in {day.real_s / 60:.1f} min",
+        flush=True,
+    )
     with tempfile.TemporaryDirectory() as folder:
         result = asyncio.run(run(day, Path(folder)))
     print(json.dumps(result, indent=2))

@@ -1,7 +1,7 @@
 """What monitoring costs the way of a call.
 
     python benchmarks/monitoring.py                    piece by piece
-    python benchmarks/monitoring.py --house a house with it and one without, by turns
+    python benchmarks/monitoring.py --house a house with it and one without, side by side
 
 Piece by piece: the sampler's share of a worker's time for each call, drawn and not drawn, and what
 is done with a sample later, off the callers' way. With `--house`: the processor time of everybody
@@ -13,8 +13,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
-import signal
-import statistics
 import tempfile
 import time
 from pathlib import Path
@@ -67,12 +65,6 @@ class Table(headrace.Model):
         return [Verdict("yes" if row.x0 > row.x1 else "no", 0.9) for row in rows]
 """.replace("FIELDS", "\n    ".join(f"{name}: float" for name in POLICY.inputs))
 TOML = """
-[house]
-name = "bench-monitoring-{port}"
-
-[gateway]
-listen = "127.0.0.1:{port}"
-
 [models.table]
 class = "models:Table"
 """
@@ -88,44 +80,16 @@ def a_house(port, more):
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         (folder / "models.py").write_text(MODELS)
-        (folder / "headrace.toml").write_text(TOML.format(port=port) + more)
-        house = path.start(folder / "headrace.toml", port)
-        try:
-            yield house
-        finally:
-            house.send_signal(signal.SIGINT)
-            house.wait(30)
+        (folder / "headrace.toml").write_text(TOML + more)
+        with path.house(folder / "headrace.toml", port) as pid:
+            yield pid, port
 
 
-def of_a_house(rounds, connections, seconds):
-    """Both stand all the time, and are loaded by turns, so that a drift of the machine meets
-    both."""
-    on_the_way = [name for name, _ in path.ROLES]
-    seen = {"without": [], "with": []}
-    ports = {"without": path.PORT, "with": path.PORT + 1}
+def of_a_house(turns, connections, seconds):
     body = json.dumps({name: n * 0.5 for n, name in enumerate(POLICY.inputs)})
-    with a_house(ports["without"], "") as plain, a_house(ports["with"], WATCHED) as watched:
-        houses = {"without": plain, "with": watched}
-        for turn in range(rounds):
-            for which in sorted(seen, reverse=bool(turn % 2)):
-                per_second, costs = path.load(
-                    houses[which], "table", body, connections, seconds, ports[which]
-                )
-                seen[which].append([per_second, *(sum(costs[name]) for name in on_the_way)])
-                print(".", end="", flush=True)
-    print(f"\n\n| monitoring | calls/s | {', us | '.join(on_the_way)}, us | sum, us |")
-    print("|---" * (len(on_the_way) + 3) + "|")
-    for which, rows in seen.items():
-        row = [statistics.median(column) for column in zip(*rows, strict=True)]
-        total = statistics.median(sum(each[1:]) for each in rows)
-        print(f"| {which} | {row[0]:,.0f} | " + " | ".join(f"{x:.1f}" for x in (*row[1:], total)),
-              "|")  # fmt: skip
-    ratios = [
-        sum(new[1:]) / sum(old[1:]) for old, new in zip(seen["without"], seen["with"], strict=True)
-    ]
-    low, middle, high = statistics.quantiles(ratios, n=4)
-    print(f"\nratio of the sums, turn by turn: median {middle:.3f}, half of them in {low:.3f} to"
-          f" {high:.3f}")  # fmt: skip
+    with a_house(path.PORT, "") as plain, a_house(path.PORT + 1, WATCHED) as watched:
+        houses = {"without": plain, "with monitoring": watched}
+        path.side_by_side(houses, "table", body, connections, seconds, turns)
 
 
 def main():
@@ -133,12 +97,12 @@ def main():
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--house", action="store_true", help="a house with it and one without")
-    parser.add_argument("--rounds", type=int, default=20)
+    parser.add_argument("--turns", type=int, default=20)
     parser.add_argument("--connections", type=int, default=32)
     parser.add_argument("--seconds", type=int, default=2)
     asked = parser.parse_args()
     if asked.house:
-        of_a_house(asked.rounds, asked.connections, asked.seconds)
+        of_a_house(asked.turns, asked.connections, asked.seconds)
     else:
         by_piece()
 

@@ -10,6 +10,7 @@ and flavanoids in other units, and tells nobody.
 from __future__ import annotations
 
 import json
+import os
 import random
 import shutil
 import signal
@@ -29,6 +30,7 @@ from headrace import Client
 
 HERE = Path(__file__).resolve().parent
 SETTINGS = HERE / "loop.toml"
+LISTEN = os.environ.get("HEADRACE_GATEWAY__LISTEN", "127.0.0.1:8101")
 MODEL = "wine-lab"
 PER_SECOND = 40
 CALM_S = 15.0
@@ -135,7 +137,7 @@ def main() -> None:
     log = (HERE / ".headrace" / "loop.log").open("w")
     command = [sys.executable, "-m", "headrace", "up", "-f", str(SETTINGS)]
     house = subprocess.Popen(command, stdout=log, stderr=log)
-    url = "http://127.0.0.1:8101"
+    url = f"http://{LISTEN}"
     try:
         while True:
             try:

@@ -6,6 +6,7 @@
     clerk   --Backlog-------> every gateway       "gateways"
     deploy  --Route---------> every gateway       "gateways"
     gateway --Evidence------> deploy              "deploy"
+    worker  --Evidence------> deploy              "deploy"      of stored jobs
     anybody --"look"--------> deploy              "deploy"
     gateway --"who"---------> every worker        "workers"
     gateway --Cancel--------> a model's workers   "workers.WORKLOAD"

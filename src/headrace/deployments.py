@@ -63,11 +63,16 @@ class Route(msgspec.Struct, frozen=True, tag="route"):
     def stable(self) -> int:
         return self.shares[0].version
 
+    @property
+    def most(self) -> int:
+        """The version that has most calls."""
+        return max(self.shares, key=lambda share: share.of_whole).version
 
-def bucket(model: str, key: str) -> int:
+
+def bucket(model: str, key: bytes) -> int:
     """0 to WHOLE - 1: always the same for the same caller of a model, whatever is rolled out, so
     that a share that grows keeps whom it has."""
-    return crc32(f"{model}\0{key}".encode()) % WHOLE
+    return crc32(model.encode() + b"\0" + key) % WHOLE
 
 
 def pick(shares: Sequence[Share], place: int) -> int:
@@ -143,6 +148,11 @@ class Rollout(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def is_open(self) -> bool:
         return self.ended is None
+
+    @property
+    def is_shared_out(self) -> bool:
+        """Deploy asks for the workers of both versions, out of one number."""
+        return self.strategy == "rolling" and self.state in ("starting", "stepping", "promoting")
 
 
 class Verdict(msgspec.Struct, frozen=True, kw_only=True):

@@ -53,7 +53,7 @@ class Target(_Written, frozen=True, kw_only=True):
     #: Share of calls that may wait longer than the promise leaves.
     tail: Annotated[float, Meta(gt=0, lt=1)] = 0.05
     #: Of a node's throughput that is planned for.
-    utilisation: Share = 0.91
+    utilisation: Share = 0.94
     #: Squared coefficient of variation between arrivals: 1 is Poisson.
     arrival_cv2: Annotated[float, Meta(ge=0)] = 1.0
 
@@ -61,6 +61,15 @@ class Target(_Written, frozen=True, kw_only=True):
     def wait_s(self) -> float:
         """What a call may wait: 0 or less where the model alone breaks the promise."""
         return self.slo_s - self.service_p95_s - self.overhead_s
+
+    def broken(self) -> str:
+        """Why no number of nodes keeps it; "" where enough do."""
+        if self.wait_s > 0:
+            return ""
+        return (
+            f"service_p95_s {self.service_p95_s:g} and overhead_s {self.overhead_s:g} leave nothing"
+            f" of slo_s {self.slo_s:g} to wait: no number of nodes keeps that promise"
+        )
 
 
 class Margin(_Written, frozen=True, kw_only=True):
@@ -82,7 +91,7 @@ class Guard(_Written, frozen=True, kw_only=True):
 
     gain: Annotated[float, Meta(ge=0)] = 1.0
     #: Of the rise that the last ten minutes promise for the time until a node is there.
-    rise: Annotated[float, Meta(ge=0)] = 1.5
+    rise: Annotated[float, Meta(ge=0)] = 2.0
     #: What waits is to be worked off in this time.
     drain_s: Positive = 300.0
 
@@ -117,8 +126,10 @@ class Policy(_Written, frozen=True, kw_only=True):
     #: Bounds. Scale to zero is opt-in: least = 0.
     least: Count = 1
     most: Count = 1_000
-    #: T: how often the plan is made, and may lower the count.
+    #: T: what a plan is for, from when a node is there that is asked for now.
     cycle_min: Annotated[int, Meta(ge=1)] = 5
+    #: How often a plan is made, and may lower the count; at least once a cycle.
+    every_min: Annotated[int, Meta(ge=1)] = 1
     margin: Margin = Margin()
     guard: Guard = Guard()
     schedule: tuple[Entry, ...] = ()
@@ -131,3 +142,9 @@ class Policy(_Written, frozen=True, kw_only=True):
     #: Where nodes may stand. With `spare_zone` the loss of one leaves enough.
     zones: tuple[str, ...] = ()
     spare_zone: bool = False
+
+    def __post_init__(self) -> None:
+        if why := self.target.broken():
+            raise ValueError(f"target: {why}")
+        if self.least > self.most:
+            raise ValueError(f"least {self.least} is more than most {self.most}")

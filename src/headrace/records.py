@@ -62,6 +62,15 @@ class Priority(IntEnum):
     BULK = 1
 
 
+class Queue(IntEnum):
+    """Of a workload on the broker: that of its priority, or of jobs that run again, whichever
+    worker or pause they waited for, and are pulled before all others."""
+
+    INTERACTIVE = Priority.INTERACTIVE
+    BULK = Priority.BULK
+    AGAIN = 2
+
+
 class Submission(msgspec.Struct, frozen=True):
     """A job as a gateway submits it. `input` is canonical msgpack, as it rests (sealed, where keys
     are set), or empty where `input_ref` names an object. `key` is the client's Idempotency-Key, ""
@@ -170,7 +179,7 @@ class Move(NamedTuple):
 
     state: State
     look_again_s: float = 0.0
-    publish: Priority | None = None
+    publish: Queue | None = None
     lost: str = ""
     problem: bytes | None = None
     counts: bool = True
@@ -188,6 +197,17 @@ class Lost(msgspec.Struct, frozen=True):
 def new_id() -> str:
     """32 hex digits that sort by the time of their making: new rows lie together in an index."""
     return f"{time.time_ns() // 1_000_000:012x}{secrets.token_hex(10)}"
+
+
+def new_job_id(place: int) -> str:
+    """One that ends in its job's bucket (`deployments.bucket`), so that whoever publishes the job,
+    now or when it runs again, gives it to the same version."""
+    return f"{new_id()[:-4]}{place:04x}"
+
+
+def place_of(job_id: str) -> int:
+    """Its bucket."""
+    return int(job_id[-4:], 16)
 
 
 def made(job_id: str) -> float:
@@ -209,6 +229,9 @@ problem_bytes = msgspec.msgpack.Encoder().encode
 read_problem = msgspec.msgpack.Decoder(Problem).decode
 
 
-def queue_name(workload: str, priority: Priority) -> str:
+_SUFFIXES: dict[int, str] = {Queue.INTERACTIVE: "", Queue.BULK: "+bulk", Queue.AGAIN: "+again"}
+
+
+def queue_name(workload: str, queue: Queue | Priority) -> str:
     """On the broker. The queue of bulk jobs is pulled only while nothing interactive waits."""
-    return f"{workload}+bulk" if priority is Priority.BULK else workload
+    return workload + _SUFFIXES[queue]

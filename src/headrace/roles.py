@@ -238,14 +238,14 @@ async def run_retrain(settings: Settings, file: str) -> None:
     await door.close()
 
 
-def place_of(settings: Settings, model: str, version: int) -> Place | None:
+def place_of(settings: Settings, door: StoreDoor, model: str, version: int) -> Place | None:
     """How a version comes here; None: it is the settings' own files. Raises SettingsError."""
     if not version:
         return None
     from headrace.registry.choose import desk
     from headrace.worker.artifact import place_of
 
-    return place_of(desk(settings), model, version)
+    return place_of(desk(settings), door, model, version)
 
 
 def named(settings: Settings, workloads: list[str]) -> list[tuple[str, int]]:
@@ -286,7 +286,7 @@ async def run_worker(
             settings.jobs,
             ack_wait_s=settings.broker.ack_wait_s,
             version=version,
-            place=place_of(settings, name, version),
+            place=place_of(settings, door, name, version),
         )
         workers.append(worker)
         await worker.open(address(metrics_listen) if metrics_listen else None)

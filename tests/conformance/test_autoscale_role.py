@@ -8,7 +8,7 @@ import pytest
 from headrace.announce import TO_GATEWAYS, Announcement, Outstanding, announcement_bytes
 from headrace.autoscale.role import Autoscale
 from headrace.broker.memory import MemoryBroker
-from headrace.deployments import WHOLE, Deploy, Rollout, Route, Share
+from headrace.deployments import WHOLE, Deploy, Deployment, Rollout, Route, Share
 from headrace.errors import Conflict, Unavailable
 from headrace.orchestrator.port import Status
 from headrace.policy import Node, Policy
@@ -205,6 +205,24 @@ async def test_the_workers_of_the_version_that_serves_are_scaled(town):
         assert town.hands.count == 30
         assert "a version is being rolled out" in (await town.last()).reason
         assert town.hands.asked == {"ocr@3", "ocr@4"}
+
+
+async def test_worker_by_worker_deploy_asks_for_both_and_only_their_sum_is_decided(town):
+    deploying = Deploying(town.store.database)
+    rolling = Rollout(
+        id="r", model="ocr", from_version=3, to_version=4, strategy="rolling", author="ann",
+        reason="better", started=0.0, updated=0.0, since=0.0, state="stepping", step=1,
+    )  # fmt: skip
+    old = Deployment(model="ocr", version=3, since=0.0, count=5)
+    route = Route("ocr", 1, (Share(3, 8000), Share(4, 2000)))
+    await deploying.commit(Change(model="ocr", rollout=rolling, route=route, deployments=[old]))
+    town.hands.count = 4  # of the old version: the fifth is the new one's
+    async with town.autoscaler(deploy=Deploy()) as role:
+        await busy(town, role)
+        made = await town.last()
+        assert town.hands.scaled == [] and (made.asked, made.applied) == (5, "yes")
+        assert made.count > 11
+        assert (await deploying.standing("ocr")).sized == made.count
 
 
 async def test_during_a_rollout_nothing_is_lowered(town):

@@ -8,6 +8,7 @@ import struct
 import time
 
 import pytest
+from msgspec import structs
 
 from headrace.announce import (
     LOOK,
@@ -31,6 +32,7 @@ from headrace.registry.promote import promote, register
 from headrace.registry.rules import Rules
 from headrace.settings import House, ModelSettings, Settings
 from headrace.store.deploying import Deploying
+from headrace.store.scaling import Made, Scaling
 from headrace.testing.house import patience
 
 from .stored import opened
@@ -90,6 +92,7 @@ class Door:
 class Town:
     def __init__(self, store, folder):
         self.store, self.deploying = store, Deploying(store.database)
+        self.scaling = Scaling(store.database)
         self.folder, self.hands, self.told = folder, Hands(), []
         self.door = Door(store)
         self.url = f"memory://{new_id()}"
@@ -337,6 +340,69 @@ async def test_of_two_deployers_and_a_hundred_hints_one_rollout_comes(town):
     rollouts = await town.deploying.rollouts("wine")
     assert [each.to_version for each in rollouts if each.state == "done"] == [3, 1]
     assert await town.deploying.open_rollout("wine") is None
+
+
+async def test_what_the_old_version_is_given_meanwhile_the_new_one_gets_too(town, monkeypatch):
+    monkeypatch.setattr("headrace.deploy.apply.BELIEVED_S", 0.1)
+    await town.register(1)
+    await town.register(2)
+    async with town.deployer(keep_s=0.5):
+        await town.promote(1)
+        await town.ended(1)
+        assert town.hands.counts["wine@1"] == 2
+        await town.promote(2)
+
+        async def stepped():
+            return town.routes[-1].shares[-1].version == 2
+
+        await town.until(stepped, "2 has a share")
+        assert await town.order("pause") == "yes"
+        town.hands.counts["wine@1"] = 5  # by the autoscaler, as the shops open
+        await asyncio.sleep(0.3)
+        assert await town.order("resume") == "yes"
+        await town.serves(2)
+        assert town.hands.counts["wine@2"] == 5, "before it had all calls"
+        await town.ended(2)
+        assert town.hands.counts["wine@2"] == 5
+
+
+async def test_worker_by_worker_it_shares_out_what_the_autoscaler_wants(town):
+    """The old version's workers go one by one, whatever came before; as the shops open there are
+    more of both."""
+    await town.register(1)
+    await town.register(2)
+    made = Made(
+        model="wine", minute=int(time.time() // 60), at=time.time(), mode="act", count=9, asked=2,
+        reason="before",
+    )  # fmt: skip
+    await town.scaling.put_decision(made)
+    async with town.deployer(strategy="rolling", hold_s=1.5):
+        await town.promote(1)
+        await town.ended(1)
+        await town.promote(2)
+
+        def counts():
+            return [town.hands.counts.get(workload) for workload in ("wine@1", "wine@2")]
+
+        async def stepped():
+            return counts() == [1, 1]
+
+        await town.until(stepped, "a worker of each")
+        assert await town.order("pause") == "yes"
+        later = structs.replace(made, minute=made.minute + 1, at=time.time(), count=4)
+        await town.scaling.put_decision(
+            structs.replace(later, minute=made.minute + 2, mode="advise")
+        )
+        await town.scaling.put_decision(later)
+
+        async def grown():
+            return counts() == [3, 1]
+
+        await town.until(grown, "the old one has the others")
+        assert town.routes[-1].shares == (Share(1, 7500), Share(2, 2500))
+        assert await town.order("resume") == "yes"
+        await town.ended(2)
+        assert town.hands.counts["wine@2"] == 4
 
 
 async def test_a_person_pauses_goes_on_and_takes_back_what_is_done(town):

@@ -14,7 +14,7 @@ from headrace.client import AsyncClient, CallRefused
 from headrace.errors import Unavailable
 from headrace.monitor.gather import gather
 from headrace.monitor.report import report
-from headrace.monitor.role import Monitoring
+from headrace.monitor.role import Monitoring, Watched
 from headrace.monitoring import TO_MONITOR, Label, Monitor, Quality, Sample, Samples, samples_bytes
 from headrace.objects.file import FileObjects
 from headrace.objects.port import ObjectsDown
@@ -123,6 +123,30 @@ async def test_drift_is_an_alarm_once_and_ends(town):
     assert [(n.name, n.state) for n in town.told] == [("drift", "began"), ("drift", "ended")]
 
 
+async def test_objects_that_answer_slowly_for_one_model_hold_up_no_other(town, monkeypatch):
+    held = asyncio.Event()
+    get = FileObjects.get
+
+    async def slowly(self, name):
+        if "wine" in name:
+            await held.wait()
+        return await get(self, name)
+
+    monkeypatch.setattr(FileObjects, "get", slowly)
+    beer = Watched("beer", POLICY, town.objects, True)
+    town.role.models["beer"] = beer
+    town.hear(200)
+    await town.role.open()
+    end_at = asyncio.get_running_loop().time() + 10 * patience()
+    while await beer.shelf.state() is None:
+        assert asyncio.get_running_loop().time() < end_at
+        await asyncio.sleep(0.02)
+    assert not town.watched.opened or town.watched.inbox, "wine waits"
+    held.set()
+    await town.role.drain()
+    assert (await town.watched.shelf.state()) is not None
+
+
 async def test_quality_by_labels_and_what_a_restart_keeps(town):
     ids = town.hear(100)
     await town.label(ids[:60], "no")
@@ -156,6 +180,32 @@ async def test_what_is_away_is_caught_up_with(town):
     rows = await town.watched.shelf.samples(0.0)
     assert sorted(row["id"] for row in rows) == sorted({f"r-{n}" for n in range(200)})
     assert rows[0]["values"]["out.y"] == "yes"
+
+
+async def test_hours_whose_writing_failed_are_written_later(town, monkeypatch):
+    town.hear(100)
+    await town.turn()
+    shelf = town.watched.shelf
+    put_hour = shelf.put_hour
+
+    async def full(of, profiles):
+        town.hear(1)  # calls go on meanwhile
+        await town.role._count(town.watched)
+        raise ObjectsDown("no space left")
+
+    monkeypatch.setattr(shelf, "put_hour", full)
+    town.hear(100)
+    await town.turn()
+    monkeypatch.setattr(shelf, "put_hour", put_hour)
+    await town.turn()
+    hours = [await shelf.hour(of) for of in await shelf.hours()]
+    assert sum(kept["1", ""].calls for kept in hours) == 201
+
+
+async def test_what_cannot_be_read_is_nobodys_trouble(town):
+    town.role._hear(b"of another release")
+    town.hear(100)
+    assert (await town.turn()).samples == 100
 
 
 async def test_an_alarm_that_could_not_be_written_is_raised_at_the_next_look(town):

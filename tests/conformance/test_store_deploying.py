@@ -9,6 +9,7 @@ from headrace.deployments import WHOLE, Deployment, Rollout, Route, Share
 from headrace.records import new_id
 from headrace.registry.audit import Entry
 from headrace.store.deploying import Change, Deploying, Event
+from headrace.store.scaling import Made, Scaling
 
 from .stored import opened
 
@@ -101,6 +102,7 @@ async def test_a_deployment_changes_as_it_was_seen(deploying):
     )
     await deploying.commit(Change(model="wine", deployments=[kept]))
     assert await deploying.deployments("wine") == [kept]
+    assert [await deploying.digest("wine", number) for number in (1, 2)] == ["sha256:1", ""]
     retired = structs.replace(kept, state="retired", since=AT + 10, until=None, count=0)
     assert await deploying.change(kept, retired)
     assert not await deploying.change(kept, structs.replace(kept, state="serving"))
@@ -164,7 +166,7 @@ async def test_promotions_are_an_audit(deploying):
 
 
 async def test_how_a_model_stands_is_read_in_one_go(deploying):
-    assert await deploying.standing("wine") == (None, {}, None, None, [], [])
+    assert await deploying.standing("wine") == (None, {}, None, None, [], [], None)
     over = [rollout(id=f"{n:032x}", ended=AT + n, barred=True) for n in (1, 2)]
     now = rollout(id=f"{3:032x}")
     serving = Deployment(model="wine", version=1, since=AT)
@@ -174,6 +176,12 @@ async def test_how_a_model_stands_is_read_in_one_go(deploying):
         )
     await deploying.commit(Change(model="ale", rollout=rollout(model="ale")))
     order = await deploying.order("wine", "resume", author="ann", reason="back", at=AT)
+    scaling = Scaling(deploying._database)
+    decided = Made(model="wine", minute=1, at=now.started, mode="act", count=9, asked=1, reason="")
+    for n, change in enumerate((
+        {}, {"count": 8}, {"mode": "advise", "count": 7}, {"model": "ale", "count": 6}
+    )):  # fmt: skip
+        assert await scaling.put_decision(structs.replace(decided, minute=n, **change))
     await deploying.order("ale", "pause", author="ann", reason="back", at=AT)
     stands = await deploying.standing("wine")
     assert stands.route == route(3)
@@ -182,3 +190,9 @@ async def test_how_a_model_stands_is_read_in_one_go(deploying):
     assert stands.last.id == over[1].id
     assert [each.id for each in stands.barred] == [over[1].id, over[0].id]
     assert stands.orders == [order]
+    assert stands.sized == 8
+    early = structs.replace(decided, minute=9, at=now.started - 1)
+    assert await scaling.put_decision(early)
+    assert (await deploying.standing("wine")).sized == 8, (
+        "what came before the rollout says nothing"
+    )

@@ -51,7 +51,7 @@ NOT_RUN = {
     "headrace up": "the fixture runs it",
     "pip install": "installs from the network",
     "python examples/quickstart/train.py": "writes over the model that is committed",
-    "python examples/quickstart/loop.py": "takes minutes; tests/journeys/test_loop.py is that loop",
+    "python examples/quickstart/loop.py": "takes minutes; test_quickstart_loop.py runs it",
 }
 #: What changes from call to call, where JSON is compared.
 VOLATILE = ("request_id", "instance", "gateway", "pid", "metrics_url", "worker")

@@ -13,7 +13,7 @@
                       nobody can work
     residue       I8  jobs that are not over, outbox entries, processes and files left
     unexpected        a job or run that nobody attempted, or of a call that was refused
-    repeated          more second runs than the faults explain
+    repeated          second runs that no strike explains
     void              a fault without proof that it acted: the run says nothing
 
 A key that nobody knows the fate of (unknown) is neither lost nor ok; it is `recovered` if its job
@@ -22,7 +22,6 @@ is there.
 
 from __future__ import annotations
 
-import itertools
 from collections import Counter, defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -30,6 +29,7 @@ from typing import Any, NamedTuple
 
 from .ledger import Event
 from .models import REFUSED, Run, fate, truth
+from .repeats import requeues, unexplained
 
 TERMINAL = frozenset({"succeeded", "failed", "dead", "expired", "cancelled"})
 #: Refusals that come where it is open whether the commit got through.
@@ -74,8 +74,8 @@ class Accounts:
     api: list[Row] | None = None
     moves: list[Move] | None = None
     residue: list[str] = field(default_factory=list)
-    #: Second runs that the faults explain, of all jobs together; None: not judged.
-    repeats_most: int | None = None
+    #: Second runs that no strike explains: a host may keep the processor for longer than a lease.
+    unexplained_most: int = 0
 
 
 @dataclass
@@ -272,8 +272,12 @@ def _judge_runs(accounts: Accounts, told: dict[str, Told], verdict: Verdict) -> 
             verdict.broken["wrong"].append(f"{row.key}: {row.state} without a run")
     repeats = sum(runs.values()) - len(runs)
     verdict.counts["runs"], verdict.counts["repeats"] = sum(runs.values()), repeats
-    if accounts.repeats_most is not None and repeats > accounts.repeats_most:
-        verdict.broken["repeated"].append(f"{repeats}, at most {accounts.repeats_most}")
+    without = unexplained(accounts.events, accounts.runs) or []
+    verdict.counts["unexplained"] = len(without)
+    if len(without) > accounts.unexplained_most:
+        verdict.broken["repeated"] += [
+            f"{run.number} by {run.worker} at {run.at}" for run in without
+        ]
 
 
 def _judge_moves(moves: Iterable[Move], verdict: Verdict) -> None:
@@ -308,26 +312,6 @@ def _judge_faults(events: Iterable[Event], verdict: Verdict) -> None:
             verdict.counts[event.what] += 1
             if not event.proof:
                 verdict.broken["void"].append(f"{event.what} {event.pids}: no proof that it acted")
-
-
-def requeues(events: Iterable[Event], runs: Iterable[Run]) -> list[float]:
-    """For each job that was at work in a process when that was killed or paused: how long until
-    another process worked at it."""
-    by_number: dict[int, list[Run]] = defaultdict(list)
-    for run in sorted(runs, key=lambda run: run.at):
-        by_number[run.number].append(run)
-    struck: dict[int, list[float]] = defaultdict(list)  # a process may be paused, later killed
-    for event in events:
-        for pid in event.pids if event.event == "fault" else ():
-            struck[pid].append(event.at)
-    waits = []
-    for number, of_number in by_number.items():
-        for first, second in itertools.pairwise(of_number):
-            strikes = [*struck.get(first.pid, ()), *struck.get(first.worker, ())]
-            between = [at for at in strikes if first.at <= at <= second.at]
-            if number and between:
-                waits.append(second.at - min(between))
-    return waits
 
 
 def quantile(values: list[float], share: float) -> float:

@@ -17,11 +17,12 @@ from typing import Any, Self
 from .checker import Accounts, Verdict, check
 from .ledger import Event, Ledger, read_ledger
 from .load import JobLoad
-from .models import Prove, read_runs
-from .nemesis import ACTS, ROLES
+from .models import read_runs
 from .scene import Scene
 
-FETCHED = 20  # batches that a worker may hold, at most: parcels are larger than it expects at first
+#: Of the jobs: those that may run twice without a strike, as the host keeps the processor now and
+#: then for longer than a lease.
+STOLEN_SHARE = 0.005
 QUIET_S = 60.0  # without an end of any job: what is not over then is lost
 
 
@@ -80,7 +81,7 @@ class Play:
         if accounts is not None:
             events = self.events()
             accounts.events, accounts.residue = events, self.scene.residue
-            accounts.repeats_most = repeats_most(events)
+            accounts.unexplained_most = int(STOLEN_SHARE * len(accounts.rows))
             self.verdict = check(accounts)
 
     async def _end(self) -> Accounts:
@@ -108,20 +109,3 @@ class Play:
             if still < fewest:
                 fewest, moved = still, time.monotonic()
             self.quiet_s = time.monotonic() - began
-
-
-def repeats_most(events: list[Event]) -> int | None:
-    """A strike at a worker or a model has at most a batch at work for each process it took run
-    again; the batch of a model in two halves, perhaps, of which one is struck again. A worker that
-    was paused runs what it had fetched, too, before it hears that its leases are over. None where
-    nobody can say: a cut may outlast any number of leases."""
-    batches = 0
-    for event in events:
-        how, _, role = event.what.partition(" ")
-        if event.event != "fault":
-            continue
-        if how not in ACTS or role not in ROLES:
-            return None
-        if role in ("worker", "model"):
-            batches += 2 * len(event.pids) + FETCHED * (event.what == "pause worker")
-    return batches * Prove.batching.max_size

@@ -224,7 +224,8 @@ def table(outcome: Outcome) -> Table:
         "lost": f"{len(verdict.broken.get('lost', []))} (95 %: below {record['bound_95']:.1e})",
         "duplicated": len(verdict.broken.get("duplicated", [])),
         "recovered": counts["recovered"],
-        "runs, of them second ones": f"{counts['runs']}, {counts['repeats']}",
+        "runs, second ones, unexplained": f"{counts['runs']}, {counts['repeats']}, "
+                                          f"{counts['unexplained']}",
         "accept p50, p99": f"{ms['accept']['p50']}, {ms['accept']['p99']} ms",
         "requeue p50, p99": f"{ms['requeue']['p50']}, {ms['requeue']['p99']} ms "
                             f"({len(verdict.requeue_s)})",

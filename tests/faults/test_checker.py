@@ -65,7 +65,6 @@ def good() -> Accounts:
             Move("a", "waiting", "running", 0, 1),
             Move("a", "running", "succeeded", 1, 1),
         ],
-        repeats_most=0,
     )  # fmt: skip
 
 
@@ -283,14 +282,19 @@ def test_untruthful_is_an_api_that_says_what_the_database_does_not() -> None:
     assert broken(accounts) == {"untruthful"}
 
 
-def test_second_runs_are_counted_apart_and_held_to_what_the_faults_explain() -> None:
+def test_second_runs_are_counted_apart_and_a_strike_has_to_explain_each() -> None:
     accounts = good()
-    accounts.runs += [run(1), run(1)]
+    accounts.runs += [run(1, at=3.0), run(1, pid=20, at=4.0)]
+    counts = ("runs", "repeats", "unexplained")
     verdict = check(accounts)
     assert set(verdict.broken) == {"repeated"}
-    assert (verdict.counts["runs"], verdict.counts["repeats"]) == (6, 2)
-    assert check(replace(accounts, repeats_most=2)).good
-    assert check(replace(accounts, repeats_most=None)).good
+    assert [verdict.counts[name] for name in counts] == [6, 2, 2]
+    assert check(replace(accounts, unexplained_most=2)).good
+    accounts.events.append(Event("fault", 3.5, what="kill worker", pids=[9, 10], proof="gone"))
+    assert check(replace(accounts, unexplained_most=1)).good
+    verdict = check(accounts)
+    assert set(verdict.broken) == {"repeated"}
+    assert [verdict.counts[name] for name in counts] == [6, 2, 1]
 
 
 def test_unexpected_is_a_run_of_what_nobody_attempted() -> None:
@@ -309,23 +313,6 @@ def test_a_fault_without_proof_makes_the_run_void() -> None:
     assert check(accounts).good
     accounts.events.append(Event("fault", 2.0, what="kill worker", pids=[9]))
     assert broken(accounts) == {"void"}
-
-
-def test_requeue_is_from_the_strike_to_the_next_run_elsewhere() -> None:
-    accounts = good()
-    accounts.events.append(Event("fault", 2.5, what="kill worker", pids=[9, 10], proof="gone"))
-    accounts.runs += [run(1, pid=20, at=4.0), run(2, pid=20, at=2.2)]
-    assert check(accounts).requeue_s == [1.5]
-
-
-def test_requeue_of_a_process_that_was_paused_and_later_killed() -> None:
-    accounts = good()
-    accounts.events += [
-        Event("fault", 2.5, what="pause worker", pids=[9, 10], proof="stopped"),
-        Event("fault", 6.0, what="kill worker", pids=[9, 10], proof="gone"),
-    ]
-    accounts.runs += [run(1, pid=20, at=4.5)]
-    assert check(accounts).requeue_s == [2.0]
 
 
 def test_a_ledger_of_nothing_says_nothing_wrong_but_counts_nothing() -> None:

@@ -117,7 +117,7 @@ async def judge(
             seen = await load.look_at(set(load.acked.values()) | set(api.jobs))
     runs = [Run(api.jobs[job]["number"], 1, 1, 0.0, "1") for job in api.jobs]
     events = read_ledger(tmp_path / "ledger")
-    return check(Accounts(events, runs, api.rows(), seen, repeats_most=0)), load
+    return check(Accounts(events, runs, api.rows(), seen)), load
 
 
 async def test_all_is_well(tmp_path: Path) -> None:

@@ -374,7 +374,7 @@ async def test_f12_workers_of_other_days(tmp_path: Path) -> None:
                 for line in house.logged("model process ready")
             ]
             assert sorted(round(ahead / DAY_S) for ahead in ready) == [-1, 1]
-            verdict = check(Accounts(read_ledger(ledger.path), runs, rows, seen, repeats_most=0))
+            verdict = check(Accounts(read_ledger(ledger.path), runs, rows, seen))
     assert verdict.good, verdict.told()
     assert verdict.counts["accepted"] == 300
 

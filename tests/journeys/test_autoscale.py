@@ -13,13 +13,14 @@ import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+from desk import Desk
 from square import right, square
 
 from headrace.settings import load
 from headrace.store.engine import Database
 from headrace.store.scaling import Scaling
 from headrace.testing.house import TestHouse, until
-from headrace.testing.load import Load, OpenLoad
+from headrace.testing.load import Load, OpenLoad, get, post
 
 MODELS = square(0.04, max_size=1)
 #: 40 ms are 2.4 s of the policy's clock; 25 calls a second are 25 of its minute.
@@ -95,6 +96,32 @@ async def test_workers_follow_traffic_and_hands_and_outlive_their_autoscaler(tmp
             if paced.process and paced.process.poll() is None:
                 assert paced.end(signal.SIGTERM) == 0
         assert house.logged("watching"), "the house has an autoscaler of its own"
+
+
+async def test_nobody_works_where_nobody_calls_and_who_calls_is_answered(tmp_path):
+    """Scaled to zero and back, twice: a stored job waits for the worker that comes for it."""
+    at_night = TOML.replace("least = 1", "least = 0")
+    async with TestHouse(MODELS, at_night, tmp_path) as house, scaling(house) as books:
+        paced, desk = Paced(house), Desk(house.port)
+        paced.start()
+        try:
+            for turn in range(2):
+                await paced.workers({0}, "nobody is left")
+                assert (await get(house.port, "/health/ready")).status == 200, "it rests"
+                refused = await post(house.port, "/models/square/predict", 7)
+                assert refused.status == 503 and int(refused.headers["retry-after"]) > 0
+                began = time.monotonic()
+                view = await desk.until(await desk.submit("square", turn), wait_s=SOME_S)
+                assert view["state"] == "succeeded", view
+                print(f"from nobody to an answer: {time.monotonic() - began:.1f} s")
+                await paced.workers({1, 2}, "somebody came")
+                await house_has_ready(house, 1)
+                answer = await post(house.port, "/models/square/predict", 7)
+                assert answer.status == 200 and answer.json["result"] == 50
+            made = [each for each in await books.decisions("square", 500) if each.applied == "yes"]
+            assert {0, 1} <= {each.count for each in made}
+        finally:
+            assert paced.end(signal.SIGTERM) == 0
 
 
 async def the_day_of(house: TestHouse, paced: Paced, books: Scaling) -> None:

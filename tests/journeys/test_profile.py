@@ -77,7 +77,8 @@ def test_two_that_sleep_carry_twice_as_much(folder: Path) -> None:
     assert 1.5 < carried(found, 2) / carried(found, 1) < 2.7
     assert found.use and found.use.workers == 2 and "use k = 2: " in out
     one = found.tries[0]
-    assert 0.04 <= one.service_s < 0.1 and 0.04 <= one.p95_s < 0.5
+    # Never above what the rate leaves, and short windows carry some by chance: see `carried` above.
+    assert 1 / 26 < one.service_s < 0.1 and 0.04 <= one.p95_s < 0.5
     assert one.memory_mb > 20 and 0.2 < one.start_s[0] < 30
     assert left(folder, run.pid) == []
 

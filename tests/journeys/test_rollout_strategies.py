@@ -20,6 +20,7 @@ from versions import BATCH_S, MODELS, Scene, Told, calls, write
 
 from headrace.deployments import bucket, pick
 from headrace.house import free_port
+from headrace.records import place_of
 from headrace.store.deploying import OrderKind
 from headrace.testing.house import Crowd, TestHouse, patience
 from headrace.testing.load import post, quantile
@@ -126,11 +127,11 @@ async def alone(on: Scene, number: int) -> None:
 
 
 async def each_door(on: Scene, grpc_port: int) -> None:
-    """A third of the callers have the new version, the same ones at every door; a stored job is run
-    by the version of its id, and says which."""
+    """A third of the callers have the new version, the same ones at every door and with their
+    stored jobs; one without a key is run by the version of its id."""
     route = await on.deploying.route("tiny")
     assert route is not None
-    of_key = {key: str(pick(route.shares, bucket("tiny", key))) for key in KEYS}
+    of_key = {key: str(pick(route.shares, bucket("tiny", key.encode()))) for key in KEYS}
     assert set(of_key.values()) == {"1", "2"}
     port = on.house.port
     for key, version in of_key.items():
@@ -141,10 +142,11 @@ async def each_door(on: Scene, grpc_port: int) -> None:
         assert await over_http(port, version, headrace_route_key=KEYS[0]) == version
     assert await asyncio.to_thread(over_grpc, grpc_port, of_key) == of_key
     desk = Desk(port)
-    for value in range(8):
-        await desk.submit("tiny", value)
+    keys = {await desk.submit("tiny", 5, headrace_route_key=key): key for key in KEYS}
+    by_chance = {await desk.submit("tiny", value) for value in range(8)}
     for job, view in (await desk.all_ended(60 * patience())).items():
-        version = str(pick(route.shares, bucket("tiny", job)))
+        version = str(pick(route.shares, place_of(job)))
+        assert job in by_chance or version == of_key[keys[job]]
         assert (view["state"], view["version"]) == ("succeeded", version)
 
 

@@ -14,7 +14,7 @@ from headrace.autoscale.observed import Observed
 from headrace.autoscale.zones import spared, spread
 from headrace.policy import Entry, Override, Policy
 
-POLICY = Policy(model="ocr")
+POLICY = Policy(model="ocr", every_min=5)
 NOW = 1_767_600_000.0  # on a cycle: a Monday, 08:00 UTC
 BETWEEN = NOW + 60
 BUSY = np.full(60, 60 * 40.0)  # 40 calls/s: 11 nodes, 14 with the margin of a cold start
@@ -63,9 +63,18 @@ def test_between_plans_the_guard_raises():
     assert decide(seen(asked=5), POLICY, BETWEEN).count == 11
 
 
+def test_as_it_is_a_plan_is_made_each_minute():
+    made = decide(seen(asked=30, measured_at=BETWEEN), Policy(), BETWEEN)
+    assert made.count == 14 and made.foretold == 2400.0
+
+
+def test_a_plan_is_made_once_a_cycle_at_least():
+    assert decide(seen(asked=30), but(every_min=60, cycle_min=1), BETWEEN).count == 14
+
+
 def test_the_guard_looks_at_what_waits():
     made = decide(seen(asked=11, waiting=6_000.0), POLICY, BETWEEN)
-    assert made.count == 17 and "6000 wait" in made.reason
+    assert made.count == 16 and "6000 wait" in made.reason
 
 
 def test_the_guard_foresees_a_rise():
@@ -129,13 +138,23 @@ def test_an_outage_that_lasts_is_still_one():
     assert made.count == 30 and "cut off" in made.reason
 
 
+BROKEN = but(schedule=(Entry(start="01:00", end="02:00", zone="No/Where", floor=1),))
+
+
 def test_a_decision_that_fails_keeps_the_count():
-    broken = but(schedule=(Entry(start="01:00", end="02:00", zone="No/Where", floor=1),))
-    made = decide(seen(asked=9), broken, NOW)
+    made = decide(seen(asked=9), BROKEN, NOW)
     assert made.count == 9 and made.clamps == ("failed",)
     assert made.reason == (
         "kept at 9: no decision was possible: 'No/Where' is no IANA time zone, as Europe/Berlin is"
     )
+
+
+def test_a_hand_holds_where_no_decision_is_possible():
+    assert decide(seen(asked=9), BROKEN, NOW).count == 9
+    made = decide(seen(asked=9, overrides=(hand("set", 20),)), BROKEN, NOW)
+    assert made.count == 20 and made.clamps[0] == "failed"
+    assert made.reason == "raised from 9 to 20: ann set it to 20: a sale (9 without it)"
+    assert decide(seen(asked=9, overrides=(hand("cap", 4),)), BROKEN, NOW).count == 4
 
 
 # -- bounds and hands ------------------------------------------------------------------------------

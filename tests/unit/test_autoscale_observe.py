@@ -153,6 +153,17 @@ def test_depth_is_of_the_queue_and_not_of_each_worker():
     assert (minute.busy, minute.open, minute.replies) == (0.75, None, None)
 
 
+def test_versions_have_queues_of_their_own():
+    seen = observer()
+    seen.hear(gateway(calls={"ocr": 600}), T)
+    seen.hear(worker("old", version=3, waiting=400, in_hand=2), T)
+    seen.hear(worker("older", version=3, waiting=390, in_hand=2), T - 0.1)
+    seen.hear(worker("new", version=4, waiting=20, in_hand=1), T + 0.1)
+    seen.look(T + 0.5)
+    sums = seen._minutes[M].of("ocr")
+    assert (sums.waiting, sums.slots, sums.replies) == (420.0, 6, 600 - 420 - 5)
+
+
 def test_messages_that_carry_several_jobs_are_not_more_than_calls_are_open():
     seen = observer()
     seen.hear(worker(waiting=10, in_hand=4, max_size=8), T)

@@ -1,6 +1,7 @@
 """Replays: the queue, traces, rivals, scores; the same seed gives the same figures."""
 
 import json
+from multiprocessing.pool import ThreadPool
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from headrace.autoscale.forecast import DAY
 from headrace.autoscale.replay import Moment, Scene, replay
 from headrace.autoscale.rivals import Clairvoyant, Hpa, Keda, Regression, Static, needed, opening
 from headrace.autoscale.score import score
-from headrace.autoscale.simulate import Simulation, simulate
+from headrace.autoscale.simulate import POLICIES, Simulation, simulate
 from headrace.autoscale.traces import BadTrace, Trace, read_csv, shop, trace, world_cup
 from headrace.cli.simulate import bars
 from headrace.cli.simulate import simulate as command
@@ -183,9 +184,11 @@ def test_ours_keeps_what_the_others_break(week: Simulation):
     assert week.report.saved_percent is not None and week.report.saved_percent > 85
 
 
-def test_the_same_seed_gives_the_same_report(week: Simulation):
-    made = trace("shop", days=2, warm_days=2, seed=4, calls_a_day=2e6, from_day=None)
-    assert simulate(made, Policy()).report == week.report
+def test_the_same_seed_gives_the_same_report_side_by_side_too(week: Simulation):
+    made, told = trace("shop", days=2, warm_days=2, seed=4, calls_a_day=2e6, from_day=None), []
+    with ThreadPool(2) as pool:
+        again = simulate(made, Policy(), told=told.append, each=pool.imap_unordered)
+    assert again.report == week.report and sorted(told) == sorted(POLICIES)
 
 
 def test_scores_are_those_of_the_definition():

@@ -46,7 +46,7 @@ def test_nobody_calls():
 
 
 def test_a_model_slower_than_the_promise_is_refused():
-    with pytest.raises(Unreachable, match="p95 3 s"):
+    with pytest.raises(Unreachable, match="service_p95_s 3 and overhead_s 0 leave nothing"):
         nodes(1.0, NODE, Target(slo_s=3.0, service_p95_s=3.0))
 
 

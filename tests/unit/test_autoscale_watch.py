@@ -17,7 +17,7 @@ from headrace.policy import Entry, Node, Override, Policy
 from headrace.store.scaling import Minute
 
 M = 29_460_000  # on a cycle
-POLICY = Policy(model="ocr", node=Node(start_s=600.0), most=40)
+POLICY = Policy(model="ocr", node=Node(start_s=600.0), most=40, every_min=5)
 
 
 def seen(calls, minute=M, **more):
@@ -97,7 +97,7 @@ def test_a_forecast_of_minutes_that_nobody_saw_says_nothing():
     assert foretold.settle(history, M + 31) == {} and not len(foretold.settled().minute)
 
 
-def test_forecasts_are_made_once_a_cycle_and_remembered():
+def test_forecasts_are_made_with_each_plan_and_remembered():
     watch = watched()
     hear(watch, 2_400.0)
     made, forecasted = decided(watch, M)
@@ -105,6 +105,22 @@ def test_forecasts_are_made_once_a_cycle_and_remembered():
     assert decided(watch, M + 1)[1] is None
     hear(watch, *[2_500.0] * 16)
     assert watch.settle((M + 16) * 60.0) == {M: 2_500.0}
+
+
+def test_forecasts_of_eight_days_are_kept():
+    history, foretold = History(), Foretold()
+    for n in range(2 * KEPT_MIN):
+        foretold.keep(Forecasted(M + n, M + n + 1, M + n + 2, float(n)), came=n + 0.5)
+    assert foretold.settle(history, M + 2 * KEPT_MIN) == {}
+    for kept in (foretold.settled(), foretold.settled()):
+        assert kept.minute.tolist() == [*range(M + KEPT_MIN, M + 2 * KEPT_MIN)]
+        assert kept.foretold[0] == KEPT_MIN and kept.came[-1] == 2 * KEPT_MIN - 0.5
+    before = foretold.settled()
+    for n in range(2 * KEPT_MIN, 4 * KEPT_MIN):
+        foretold.keep(Forecasted(M + n, M + n + 1, M + n + 2, float(n)), came=0.0)
+        if n % KEPT_MIN == 0:
+            foretold.settle(history, M + n)
+    assert before.came[-1] == 2 * KEPT_MIN - 0.5, "what was given to a decision stays as it was"
 
 
 # -- start-up times -------------------------------------------------------------------------------

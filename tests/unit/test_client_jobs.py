@@ -162,6 +162,24 @@ def test_a_predict_has_no_key_of_its_own(do: Do) -> None:
     assert "idempotency-key" not in played.requests[0].headers
 
 
+@pytest.mark.parametrize("more", [{}, {"route_key": "user-7"}])
+def test_calls_and_jobs_of_one_user(do: Do, more: dict[str, str]) -> None:
+    asked: list[tuple[Any, dict[str, Any]]] = [
+        (lambda client: client.predict("m", 1, **more), {"result": 2}),
+        (
+            lambda client: client.predict_many("m", [1], **more),
+            {"results": [{"status": 200, "result": 2}]},
+        ),
+    ]
+    for ask, answer in asked:
+        played = Played(httpx.Response(200, json=answer))
+        do(played, ask)
+        assert played.requests[0].headers.get("headrace-route-key") == more.get("route_key")
+    played = Played(reply(status=202))
+    do(played, lambda client: client.submit("m", 1, **more))
+    assert played.requests[0].headers.get("headrace-route-key") == more.get("route_key")
+
+
 # -- until it has ended ----------------------------------------------------------------------------
 
 

@@ -2,20 +2,20 @@
 
 import pytest
 
-from headrace.clerk.decide import AWAY_S, LOOK_MOST_S, decide
-from headrace.records import MOVES, UNCLAIMED_S, Due, Priority, State, read_problem
+from headrace.clerk.decide import AGAIN_MOST, AWAY_S, LOOK_MOST_S, LOST_MOST, decide
+from headrace.records import MOVES, UNCLAIMED_S, Due, Priority, Queue, State, read_problem
 
 NOW, AGEING_S = 1_000_000.0, 60.0
-EMPTY = {("iris", Priority.INTERACTIVE): 0, ("iris", Priority.BULK): 0}
-FULL = {("iris", Priority.INTERACTIVE): 9, ("iris", Priority.BULK): 9}
-SOON, BULK = Priority.INTERACTIVE, Priority.BULK
+EMPTY = {("iris", queue): 0 for queue in Queue}
+FULL = {("iris", queue): 9 for queue in Queue}
+SOON, BULK, AGAIN = Queue.INTERACTIVE, Queue.BULK, Queue.AGAIN
 
 
 def due(**more):
     given = {
-        "id": "j", "model": "iris", "tenant": "acme", "priority": SOON, "state": State.WAITING,
-        "attempt": 0, "tries": 0, "max_attempts": 3, "looks": 0, "created": NOW - 10.0,
-        "deadline": NOW + 600.0, "not_before": 0.0, "worker": "",
+        "id": "j", "model": "iris", "tenant": "acme", "priority": Priority.INTERACTIVE,
+        "state": State.WAITING, "attempt": 0, "tries": 0, "max_attempts": 3, "looks": 0,
+        "created": NOW - 10.0, "deadline": NOW + 600.0, "not_before": 0.0, "worker": "",
     }  # fmt: skip
     return Due(**(given | more))
 
@@ -61,20 +61,54 @@ def test_a_lease_that_is_over_is_held_against_the_job(tries, most, state):
         problem = read_problem(move.problem)
         assert problem.code == "job-dead" and f"{tries + 1} runs" in problem.detail
     else:
-        assert move.publish is SOON and move.look_again_s == UNCLAIMED_S, "at once"
+        queue = AGAIN if tries < AGAIN_MOST else SOON
+        assert move.publish is queue and move.look_again_s == UNCLAIMED_S, "at once"
 
 
 def test_bulk_ages_into_the_other_queue_on_time():
-    young = look(due(priority=BULK, created=NOW - 50, looks=10))
+    young = look(due(priority=Priority.BULK, created=NOW - 50, looks=10))
     assert young.publish is BULK and young.look_again_s == 10.0, "looked at when it is old enough"
-    old = look(due(priority=BULK, created=NOW - 60), FULL)
+    old = look(due(priority=Priority.BULK, created=NOW - 60), FULL)
     assert old.publish is SOON
-    lost = look(due(priority=BULK, created=NOW - 61, state=State.RUNNING), FULL)
-    assert lost.publish is SOON
+    lost = look(due(priority=Priority.BULK, created=NOW - 61, state=State.RUNNING), FULL)
+    assert lost.publish is AGAIN
+
+
+def test_what_runs_again_is_pulled_before_what_never_ran():
+    assert look(due(state=State.RUNNING, attempt=1), FULL).publish is AGAIN
+    assert look(due(not_before=NOW - 1, tries=1), FULL).publish is AGAIN, "a pause is over"
+    assert look(due(tries=1, looks=3)).publish is AGAIN, "its message was lost"
+    only_there = EMPTY | {("iris", AGAIN): 1}
+    assert look(due(tries=1, looks=3), only_there).publish is None, "it stands there"
+    assert look(due(), only_there).publish is SOON, "one whose first message was lost never ran"
+    assert look(due(attempt=4)).publish is SOON, "nor did one that leaving workers gave back"
+
+
+def test_what_ends_workers_is_in_front_a_few_times_and_then_waits_behind_the_others():
+    job, queues = due(state=State.RUNNING, attempt=1), []
+    while (move := look(job, FULL)).state is State.WAITING:
+        queues.append(move.publish)
+        job = job._replace(tries=job.tries + 1, attempt=job.attempt + 1)
+    assert queues == [AGAIN] * AGAIN_MOST + [SOON] * (LOST_MOST - 1 - AGAIN_MOST)
+
+
+def test_bulk_runs_again_behind_what_is_interactive_until_it_is_old():
+    for job in (
+        due(priority=Priority.BULK, state=State.RUNNING),
+        due(priority=Priority.BULK, tries=2, not_before=NOW - 1),
+    ):
+        assert look(job, FULL).publish is BULK
+        assert look(job._replace(created=NOW - 60), FULL).publish is AGAIN
+
+
+def test_workers_of_a_version_before_have_no_such_queue():
+    known = {place: count for place, count in FULL.items() if place[1] is not AGAIN}
+    assert look(due(state=State.RUNNING), known).publish is SOON
+    assert look(due(not_before=NOW - 1, tries=1), known).publish is SOON
 
 
 def test_with_the_broker_away_nothing_is_published_and_soon_looked_at_again():
-    for job in (due(), due(looks=16), due(priority=BULK), due(not_before=NOW - 1)):
+    for job in (due(), due(looks=16), due(priority=Priority.BULK), due(not_before=NOW - 1)):
         move = look(job, {})
         assert (move.state, move.publish) == (State.WAITING, None)
         assert move.look_again_s == AWAY_S and not move.counts, "and each as the first time"

@@ -8,6 +8,7 @@ import pytest
 
 from headrace.fit import Fit
 from headrace.model import Batching
+from headrace.records import Queue
 from headrace.worker.gather import Gather
 
 
@@ -18,7 +19,12 @@ class FakeHeld:
     taken: float = field(default_factory=time.time)
     gathered_ms: float = 0.0
     cancelled: bool = False
-    bulk: bool = False
+    queue: Queue = Queue.INTERACTIVE
+    published: float = field(default_factory=time.time)
+
+    @property
+    def job(self):
+        return self
 
 
 class Bench:
@@ -28,7 +34,7 @@ class Bench:
         self.free, self.batches, self.expired, self.fit = free, [], [], Fit()
         self.gather = Gather(
             Batching(max_size, max_wait_ms), self.fit, free=lambda: self.free, run=self.run,
-            expired=self.expired.append,
+            expired=self.expired.append, ageing_s=60.0,
         )  # fmt: skip
 
     def run(self, batch):
@@ -160,13 +166,39 @@ async def test_draining_gives_up_all_that_does_not_run():
     assert bench.batches == []
 
 
+# -- again -----------------------------------------------------------------------------------------
+
+
+async def test_what_runs_again_goes_before_all_that_waits_in_its_own_order():
+    bench = Bench(free=0)
+    bench.add(1, 2, 3)
+    for number in (71, 72):
+        bench.gather.add(FakeHeld(number, queue=Queue.AGAIN))
+    bench.add(4)
+    assert bench.gather.again() == 2
+    for _ in range(2):
+        bench.free = 1
+        bench.gather.turn()
+    assert bench.batches == [[71, 72, 1, 2], [3, 4]] and bench.gather.again() == 0
+
+
+async def test_what_runs_again_waits_for_no_company():
+    bench = Bench(max_wait_ms=60_000)
+    bench.add(1)
+    await turn()
+    assert bench.batches == []
+    bench.gather.add(FakeHeld(71, queue=Queue.AGAIN))
+    await turn()
+    assert bench.batches == [[71, 1]]
+
+
 # -- bulk ------------------------------------------------------------------------------------------
 
 
 async def test_bulk_fills_what_the_others_leave_free():
     bench = Bench(free=0)
     for number in (91, 92, 93):
-        bench.gather.add(FakeHeld(number, bulk=True))
+        bench.gather.add(FakeHeld(number, queue=Queue.BULK))
     bench.add(1, 2)
     for _ in range(2):
         bench.free = 1
@@ -176,7 +208,7 @@ async def test_bulk_fills_what_the_others_leave_free():
 
 async def test_bulk_waits_while_others_fill_the_batch():
     bench = Bench(free=0)
-    bench.gather.add(FakeHeld(91, bulk=True))
+    bench.gather.add(FakeHeld(91, queue=Queue.BULK))
     for batch in ((1, 2, 3, 4), (5, 6, 7, 8)):
         bench.add(*batch)
         bench.free = 1
@@ -187,15 +219,27 @@ async def test_bulk_waits_while_others_fill_the_batch():
     assert bench.batches[-1] == [91]
 
 
+async def test_bulk_that_is_old_stands_with_the_others():
+    bench = Bench(free=0)
+    bench.gather.add(FakeHeld(91, queue=Queue.BULK, published=time.time() - 61))
+    bench.gather.add(FakeHeld(92, queue=Queue.BULK))
+    bench.add(1, 2, 3, 4, 5)
+    for _ in range(2):
+        bench.free = 1
+        bench.gather.turn()
+        bench.add(6, 7, 8, 9)
+    assert bench.batches == [[1, 2, 3, 4], [5, 91, 6, 7]]
+
+
 async def test_bulk_alone_runs():
     bench = Bench()
-    bench.gather.add(FakeHeld(91, bulk=True))
+    bench.gather.add(FakeHeld(91, queue=Queue.BULK))
     await turn()
     assert bench.batches == [[91]]
 
 
 async def test_draining_gives_up_bulk_as_well():
     bench = Bench(free=0)
-    bench.gather.add(FakeHeld(91, bulk=True))
+    bench.gather.add(FakeHeld(91, queue=Queue.BULK))
     assert [held.number for held in bench.gather.drain()] == [91]
     assert not bench.gather.bulk

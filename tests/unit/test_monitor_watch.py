@@ -106,6 +106,16 @@ def test_labels_meet_their_predictions_whichever_comes_first():
     assert watch.look(AT + 3_601).quality == (), "out of its window"
 
 
+def test_quality_of_segments_is_bounded_too():
+    watch = Watch("wine", POLICY)
+    for n in range(2 * SEGMENTS_MOST):
+        heard(watch, samples(1, segment=f"s{n}", prefix=f"r{n}"))
+    watch.label(Label(f"r{n}-0", "yes", AT, AT) for n in range(2 * SEGMENTS_MOST))
+    state = watch.look(AT)
+    assert state.labels == 2 * SEGMENTS_MOST
+    assert len(state.quality) == SEGMENTS_MOST + 1, "those of the first, and all together"
+
+
 def test_a_call_that_two_versions_saw_is_judged_of_both():
     watch = Watch("wine", POLICY)
     heard(watch, samples(60, version="1"))

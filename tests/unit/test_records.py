@@ -9,9 +9,12 @@ from headrace.records import (
     MOVES,
     TERMINAL,
     Priority,
+    Queue,
     State,
     made,
     new_id,
+    new_job_id,
+    place_of,
     problem_bytes,
     queue_name,
     read_problem,
@@ -25,6 +28,13 @@ def test_ids_sort_by_their_time_and_are_never_the_same():
     time.sleep(0.002)
     assert new_id() > max(ids)
     assert made(ids[0]) == pytest.approx(time.time(), abs=5)
+
+
+def test_an_id_of_a_job_says_its_bucket():
+    ids = [new_job_id(place) for place in (0, 1, 9_999)]
+    assert [place_of(job) for job in ids] == [0, 1, 9_999]
+    assert all(len(job) == 32 and made(job) == pytest.approx(time.time(), abs=5) for job in ids)
+    assert len({new_job_id(7) for _ in range(1000)}) == 1000
 
 
 @pytest.mark.parametrize("text", ["", "x" * 32, "01a2", "-" * 32])
@@ -50,6 +60,10 @@ def test_a_queue_for_bulk_is_no_models():
     """Names of models are of a-z, 0-9, - and _: no model can be called like it."""
     assert queue_name("iris", Priority.BULK) == "iris+bulk"
     assert queue_name("iris", Priority.INTERACTIVE) == "iris"
+    assert queue_name("iris", Queue.AGAIN) == "iris+again"
+    assert [queue_name("iris", Queue(each)) for each in Priority] == [
+        queue_name("iris", each) for each in Priority
+    ]  # fmt: skip
 
 
 def test_a_problem_comes_back_as_it_was():

@@ -141,6 +141,33 @@ async def test_what_is_kept_stays_when_the_registry_lies(registry, kept):
     assert (folder / "notes.txt").read_text() == "one"
 
 
+async def test_what_was_decided_is_served_from_here_while_the_registry_lies(registry, kept):
+    version = await kept.get(registry, "iris", 1)
+    folder = await kept.files(registry, version)
+    registry.says = structs.replace(await registry.get("iris", 2), number=1)
+    for digest in (version.digest, ""):
+        assert await kept.meant(registry, "iris", 1, digest) == version
+        assert await kept.files(registry, version) == folder
+    registry.down = True
+    assert await kept.meant(registry, "iris", 1, version.digest) == version
+
+
+async def test_a_machine_that_has_not_got_what_was_decided_takes_nothing_else(registry, kept):
+    version = await registry.get("iris", 1)
+    registry.says = other = structs.replace(await registry.get("iris", 2), number=1)
+    with pytest.raises(Rejected, match="when it was deployed"):
+        await kept.meant(registry, "iris", 1, version.digest)
+    assert await kept.meant(registry, "iris", 1, "") == other, "nobody says what was meant"
+    registry.says = None
+    found = await kept.meant(registry, "iris", 1, version.digest)
+    assert found == version, "the decision goes before what was seen here"
+    assert (await kept.files(registry, found) / "notes.txt").read_text() == "one"
+    registry.down = True
+    assert await again(kept).remembered("iris", 1) == version
+    with pytest.raises(Unavailable):
+        await kept.meant(registry, "iris", 2, "")
+
+
 async def test_a_damaged_file_is_noticed_and_fetched_again(registry, kept):
     version = await kept.get(registry, "iris", 1)
     folder = await kept.files(registry, version)

@@ -16,6 +16,7 @@ from headrace.gateway.app import App
 from headrace.gateway.route import Routing
 from headrace.gateway.snapshot import Snapshot
 from headrace.jobs import Outcome, Returned
+from headrace.records import new_job_id, place_of
 from headrace.settings import GatewaySettings
 from headrace.signature import Card
 from headrace.telemetry.metrics import GatewayMetrics
@@ -64,7 +65,7 @@ def test_a_caller_stays_with_a_version_whose_share_grows() -> None:
         has = {key for key in keys(500) if routing.of(key).version == 4}
         assert had <= has
         for key in keys(50):
-            assert routing.of(key).version == pick(said.shares, bucket("wine", key.decode()))
+            assert routing.of(key).version == pick(said.shares, bucket("wine", key))
         had = has
     assert had == set(keys(500))
 
@@ -159,16 +160,18 @@ def test_an_older_route_is_not_followed() -> None:
     assert snapshot.routings["wine"].route.stable == 4
 
 
-def test_stored_jobs_go_where_calls_with_their_id_go() -> None:
+def test_stored_jobs_go_where_calls_of_their_bucket_go() -> None:
     snapshot = Snapshot("here", ["wine"])
     for version in (3, 4):
         snapshot.hear(worker(version))
     snapshot.hear(route((3, 5_000), (4, 5_000)))
     for number in range(50):
-        version = pick(snapshot.routings["wine"].route.shares, bucket("wine", f"job-{number}"))
-        assert snapshot.routed("wine", f"job-{number}").version == version
+        key = b"caller-%d" % number
+        routing, place = snapshot.routings["wine"], place_of(new_job_id(bucket("wine", key)))
+        assert snapshot.routed("wine", place).version == routing.of(key).version
+        assert routing.of(key).version == pick(routing.route.shares, place)
     with pytest.raises(KeyError):
-        snapshot.routed("beer", "job-1")
+        snapshot.routed("beer", 1)
 
 
 # -- a call's way ----------------------------------------------------------------------------------
@@ -224,7 +227,7 @@ async def test_a_call_goes_to_the_version_of_its_key_and_is_answered_by_who_ran_
     for number in range(20):
         key = b"caller-%d" % number
         asked = [predict(app, headrace_route_key=key) for _ in range(2)]
-        version = pick(app.snapshot.routings["wine"].route.shares, bucket("wine", key.decode()))
+        version = pick(app.snapshot.routings["wine"].route.shares, bucket("wine", key))
         assert {workload for workload, _ in jobs.started[-2:]} == {f"wine@{version}"}
         jobs.answer(f"wine@{version}")
         assert asked[-1].json["version"] == str(version)

@@ -54,6 +54,14 @@ def test_environment_over_file_and_flag_over_both(path):
         ("[models.a]\nclass = 'a.py'", ["class", "a.py"]),
         ("[models.a]\nslots = 1", ["class"]),
         ("folder = '/'", ["folder"]),
+        (
+            "[models.a]\nclass = 'a:B'\n[models.a.scale.target]\nslo_s = 1\nservice_p95_s = 1.2",
+            ["models.a.scale", "service_p95_s 1.2", "of slo_s 1", "no number of nodes"],
+        ),
+        (
+            "[models.a]\nclass = 'a:B'\n[models.a.scale]\nleast = 3\nmost = 2",
+            ["models.a.scale", "least 3 is more than most 2"],
+        ),
         ("not toml", ["not TOML"]),
     ],
 )

@@ -20,10 +20,12 @@ from headrace.gateway.snapshot import Snapshot
 from headrace.gateway.strays import Strays
 from headrace.jobs import Form, Outcome, Returned, parcel_bytes, read_parcel, stored_job
 from headrace.objects.memory import MemoryObjects
-from headrace.records import Priority, queue_name
+from headrace.records import Priority, new_job_id, queue_name
 from headrace.signature import Card
 
 ANY = {"type": "integer"}
+
+JOB, OTHER = new_job_id(5_000), new_job_id(5_000)
 
 
 class Recorder(MemoryBroker):
@@ -160,13 +162,13 @@ async def test_other_problems_are_the_callers(bench: Bench) -> None:
 
 def test_a_clerk_knows_which_queues_are_left() -> None:
     follow = Follow()
-    assert (follow.workload("wine", "job"), follow.workloads("wine")) == ("wine", ["wine"])
+    assert (follow.workload("wine", JOB), follow.workloads("wine")) == ("wine", ["wine"])
     follow.hear(Route("wine", 2, (Share(3, 0), Share(4, WHOLE))))
     assert follow.knows("wine") and follow.left() == []
-    assert follow.workload("wine", "job") == "wine@4"
+    assert follow.workload("wine", JOB) == "wine@4"
     assert follow.workloads("wine") == ["wine@3", "wine@4"]
     follow.hear(Route("wine", 1, (Share(3, WHOLE),)))
-    assert follow.workload("wine", "job") == "wine@4", "that one was late"
+    assert follow.workload("wine", JOB) == "wine@4", "that one was late"
     follow.hear(Route("wine", 3, (Share(4, WHOLE),)))
     assert follow.left() == ["wine@3"]
     follow.forget("wine@3")
@@ -184,7 +186,7 @@ async def test_what_lies_in_a_left_queue_is_put_into_another(
             await broker.ensure(queue_name(workload_of("wine", version), priority))
     follow.hear(Route("wine", 1, (Share(3, WHOLE),)))
     follow.hear(Route("wine", 2, (Share(4, WHOLE),)))
-    parcel = parcel_bytes([stored_job("job-1", time.time()), stored_job("job-2", time.time())])
+    parcel = parcel_bytes([stored_job(JOB, time.time()), stored_job(OTHER, time.time())])
     broker.publish("wine@3+bulk", parcel, lambda refusal: pytest.fail(refusal.detail))
     looks = ClerkStrays(broker, follow)
     await looks.look()
@@ -196,7 +198,7 @@ async def test_what_lies_in_a_left_queue_is_put_into_another(
             break
         await looks.look()
         await asyncio.sleep(0.005)
-    assert [job.stored for job in read_parcel(got[0].data)] == ["job-1", "job-2"]
+    assert [job.stored for job in read_parcel(got[0].data)] == [JOB, OTHER]
     assert (await broker.depth("wine@3+bulk")).waiting == 0
     await looks.close()
     await intake.close()

@@ -6,6 +6,7 @@ import pytest
 
 from headrace.jobs import Cancel, Form, Job, cancel_bytes, parcel_bytes, stored_job
 from headrace.objects.memory import MemoryObjects
+from headrace.records import Queue
 from headrace.telemetry.metrics import WorkerMetrics
 from headrace.worker.take import MAX_ATTEMPTS, Take
 
@@ -111,11 +112,20 @@ def test_a_job_that_outlived_too_many_workers_is_refused(bench):
 def test_a_stored_job_is_claimed_first(bench):
     """Whatever the clocks say, and however often it came: that is the database's to judge."""
     delivery = FakeDelivery(stored_job("a" * 32, 0.0), job(1), attempt=MAX_ATTEMPTS + 9)
-    bench.take.on_bulk(delivery)
+    bench.take.on_delivery(delivery, Queue.BULK)
     [held] = bench.asked
-    assert bench.ready == [] and held.bulk and held.claim is None
+    assert bench.ready == [] and held.queue is Queue.BULK and held.claim is None
     assert held.job.stored == "a" * 32 and len(bench.take.in_hand) == 1
     assert bench.refused == ["poison-input"], "of the other, which is not stored"
+
+
+def test_what_runs_again_comes_one_by_one_and_says_nothing_of_the_others(bench):
+    bench.take.on_delivery(FakeDelivery(*(job(number) for number in range(8))))
+    expected = bench.take.per_delivery
+    bench.take.on_delivery(FakeDelivery(stored_job("b" * 32, 0.0)), Queue.AGAIN)
+    assert bench.asked[-1].queue is Queue.AGAIN
+    assert bench.ready[0].queue is Queue.INTERACTIVE
+    assert bench.take.per_delivery == expected
 
 
 def test_stored_jobs_are_told_apart_by_their_own_ids(bench):
@@ -127,7 +137,7 @@ def test_stored_jobs_are_told_apart_by_their_own_ids(bench):
 def test_a_stored_job_that_comes_twice_is_claimed_once(bench):
     """Published again by the clerk while it waits here, on the other queue even."""
     first, second = (FakeDelivery(stored_job("a" * 32, 0.0)) for _ in range(2))
-    bench.take.on_bulk(first)
+    bench.take.on_delivery(first, Queue.BULK)
     bench.take.on_delivery(second)
     [held] = bench.asked
     bench.take.give_back(held)

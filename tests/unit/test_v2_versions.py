@@ -122,7 +122,7 @@ async def over_grpc(app: App, version: str = "", **metadata: str) -> tuple[str, 
 async def test_calls_go_by_share_and_those_of_one_key_to_one_version(app: App, infer: Any) -> None:
     for number in range(20):
         key = f"caller-{number}"
-        version = pick(HALVES, bucket("wine", key))
+        version = pick(HALVES, bucket("wine", key.encode()))
         for _ in range(2):
             asked, answered = await infer(app, headrace_route_key=key)
             assert (asked, answered) == (f"wine@{version}", str(version))

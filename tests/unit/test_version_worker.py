@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from headrace.broker.memory import MemoryBroker
+from headrace.deploy import change
 from headrace.gateway.role import Gateway
 from headrace.objects.memory import MemoryObjects
 from headrace.registry import choose
 from headrace.registry.inspect import inspect
 from headrace.registry.refusals import Rejected
 from headrace.roles import named
-from headrace.settings import JobsSettings, ModelSettings, Settings, SettingsError
+from headrace.settings import DatabaseSettings, JobsSettings, ModelSettings, Settings, SettingsError
+from headrace.store.deploying import Deploying
 from headrace.store.door import StoreDoor
+from headrace.store.migrate import migrate
 from headrace.worker import role
 from headrace.worker.artifact import Placed, place_of
 from headrace.worker.role import Worker
@@ -73,23 +77,52 @@ def test_without_a_class_of_its_own_the_settings_serve() -> None:
     assert (of.files, of.model, of.code, of.folder) == ("/kept/3", "models:Ours", False, "/tmp")
 
 
-async def test_a_version_comes_from_the_registry(tmp_path: Path) -> None:
-    settings = Settings(folder=str(tmp_path))
-    desk = choose.desk(settings)
-    made = tmp_path / "made"
+@pytest.fixture
+async def desk(tmp_path: Path) -> choose.Desk:
+    """A registry with one version of wine."""
+    desk, made = choose.desk(Settings(folder=str(tmp_path))), tmp_path / "made"
     made.mkdir()
     head = b'{"w":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}'
-    weights = len(head).to_bytes(8, "little") + head + bytes(4)
-    (made / "w.safetensors").write_bytes(weights)
+    (made / "w.safetensors").write_bytes(len(head).to_bytes(8, "little") + head + bytes(4))
     manifest = {"model": "wine", "format": "safetensors", "target": "theirs:Model",
                 "golden": [{"input": 1, "output": 2}]}  # fmt: skip
     (made / "manifest.json").write_text(json.dumps(manifest))
-    version = await desk.registry.register(inspect(made, desk.rules))
-    place = place_of(desk, "wine", version.number)
-    placed = await place()
-    assert (Path(placed.files) / "w.safetensors").read_bytes() == weights
+    await desk.registry.register(inspect(made, desk.rules))
+    return desk
+
+
+async def test_a_version_comes_from_the_registry(desk: choose.Desk, tmp_path: Path) -> None:
+    """Also where no database says what was decided."""
+    door = StoreDoor(Settings(folder=str(tmp_path)), waits=False)
+    placed = await place_of(desk, door, "wine", 1)()
+    made = tmp_path / "made" / "w.safetensors"
+    assert (Path(placed.files) / "w.safetensors").read_bytes() == made.read_bytes()
     assert (placed.target, placed.code) == ("theirs:Model", False)
     assert [call.output for call in placed.golden] == [2]
+    await door.close()
+
+
+async def test_without_a_database_it_comes_all_the_same(desk: choose.Desk, tmp_path: Path) -> None:
+    """As in an image, whose user may write no file beside the settings."""
+    (tmp_path / "file").write_text("")
+    nowhere = Settings(database=DatabaseSettings(url=f"sqlite:///{tmp_path}/file/house.db"))
+    placed = await place_of(desk, StoreDoor(nowhere), "wine", 1)()
+    assert placed.target == "theirs:Model"
+
+
+async def test_a_worker_takes_what_deploy_decided_and_nothing_else(
+    desk: choose.Desk, tmp_path: Path
+) -> None:
+    settings = Settings(folder=str(tmp_path))
+    door = StoreDoor(settings, waits=False)
+    database = (await door.open()).database
+    await migrate(database)
+    deploying = Deploying(database)
+    place = place_of(desk, door, "wine", 1)
+    assert await deploying.commit(change.placed("wine", 1, "sha256:" + "0" * 64, 1, time.time()))
+    with pytest.raises(Rejected, match="when it was deployed"):
+        await place()
+    await door.close()
 
 
 def test_who_is_meant() -> None:

@@ -31,10 +31,21 @@ class Apply:
             log.exception("the orchestrator's answer is not understood", model=workload)
             return None, type(error).__name__
 
-    async def __call__(self, made: Decision, workload: str, status: Status | None, why: str) -> str:
-        """`why` there is no status. "yes", or "no: " and the reason."""
+    async def __call__(
+        self,
+        made: Decision,
+        workload: str,
+        status: Status | None,
+        why: str,
+        *,
+        by_rollout: bool = False,
+    ) -> str:
+        """`why` there is no status. `by_rollout`: deploy reads the decision, and asks for two
+        versions' workers. "yes", or "no: " and the reason."""
         if self._mode != "act":
             return f"no: {self._mode}"
+        if by_rollout:
+            return DONE
         if status is None or self._orchestrator is None:
             return f"no: {why}"
         if made.count == status.desired:

@@ -2,7 +2,8 @@
 
     override (set, floor, cap) > the policy's bounds > max(plan, the time table's floor, guard)
 
-Every minute the guard and the time table may raise; once a cycle the plan may raise, and lower.
+Every minute the guard and the time table may raise. The plan may raise, and lower: it is for a
+cycle, and made anew each minute, or as often as the policy says.
 Whatever goes wrong, the last count stands.
 """
 
@@ -51,16 +52,21 @@ class _Plan(NamedTuple):
     up: _Wish
     down: _Wish
     foretold: float
+    #: What it was made of: calls without gaps, and their forecast.
+    arrivals: Rates
     coming: Forecast
 
 
 def decide(seen: Observed, policy: Policy, now: float) -> Decision:
-    """`now` in Unix seconds. Never raises: a decision that fails keeps the last count."""
+    """`now` in Unix seconds. Never raises: a decision that fails keeps the last count, but for what
+    a person wants."""
     try:
         return _decide(seen, policy, now)
     except Exception as error:
-        reason = f"kept at {seen.asked}: no decision was possible: {error}"
-        return _decision(seen, policy, now, seen.asked, reason, {}, ("failed",), None)
+        failed = f"no decision was possible: {error}"
+        count, why, clamps = _overridden(seen.asked, failed, ["failed"], seen.overrides, now)
+        reason = f"{_moved(seen.asked, count)}: {why}"
+        return _decision(seen, policy, now, count, reason, {}, tuple(clamps), None)
 
 
 def _decide(seen: Observed, policy: Policy, now: float) -> Decision:
@@ -68,7 +74,7 @@ def _decide(seen: Observed, policy: Policy, now: float) -> Decision:
     inputs = {"asked": float(seen.asked), "ready": float(seen.ready), "waiting": seen.waiting}
     table = bounds(policy.schedule, now, seen.lead_s)
     wishes = [_guard(arrivals, seen, policy, inputs)]
-    planning = int(now // 60) % policy.cycle_min == 0
+    planning = int(now // 60) % min(policy.every_min, policy.cycle_min) == 0
     plan = _plan(arrivals, seen, policy, now, inputs) if planning else None
     if plan:
         wishes.append(plan.up)
@@ -128,15 +134,17 @@ def _plan(
     lead, minute = lead_min(seen), int(now // 60)
     ahead = lead + policy.cycle_min
     coming = forecast(arrivals, ahead + 1)
-    both: list[float] = coming.both.tolist()
     factor = margin(seen.settled, minute, policy.margin)
-    highest, foretold = max(both), max(both[lead:])
+    trend: list[float] = coming.trend.tolist()
+    season: list[float] = [] if coming.season is None else coming.season.tolist()
+    highest = max(trend + season)
+    of_trend, of_season = max(trend[lead:]), max(season[lead:], default=0.0)
+    foretold = max(of_trend, of_season)
     inputs |= {"foretold": foretold / 60, "margin": factor, "highest": highest / 60}
-    inputs["trend"] = max(coming.trend.tolist()[lead:]) / 60
-    made = "of the trend"
-    if coming.season is not None:
-        inputs["season"] = max(coming.season.tolist()[lead:]) / 60
-        made = "of the trend" if inputs["trend"] >= inputs["season"] else "of the season"
+    inputs["trend"] = of_trend / 60
+    if season:
+        inputs["season"] = of_season / 60
+    made = "of the trend" if of_trend >= of_season else "of the season"
     up_rate, down_rate = foretold * factor / 60, highest * factor / 60
     share = f"{factor - 1:.0%} margin"
     return _Plan(
@@ -151,6 +159,7 @@ def _plan(
             f" and {share}",
         ),
         foretold,
+        arrivals,
         coming,
     )
 
@@ -168,21 +177,21 @@ def _wanted(
     least = max([plan.down, *wishes], key=lambda wish: wish.nodes)
     if least.nodes >= seen.asked:
         return seen.asked, f"as many are needed: {least.why}", []
-    holds = _holds(seen, policy, now, plan.coming)
+    holds = _holds(seen, policy, now, plan)
     if holds:
         return seen.asked, f"{least.nodes} would do, and {holds[0]}", holds
     return least.nodes, least.why, []
 
 
-def _holds(seen: Observed, policy: Policy, now: float, coming: Forecast) -> list[str]:
+def _holds(seen: Observed, policy: Policy, now: float, plan: _Plan) -> list[str]:
     """Why nothing may be lowered, whatever the figures say."""
     holds = []
     age_s = now - seen.measured_at
     if age_s > policy.stale_s:
         holds.append(f"the figures are {age_s / 60:.0f} min old")
-    elif len(seen.arrivals) < JUST_NOW or any(math.isnan(n) for n in seen.arrivals[-JUST_NOW:]):
+    elif len(seen.arrivals) < JUST_NOW or math.isnan(_mean(seen.arrivals[-JUST_NOW:])):
         holds.append("figures of the last minutes are missing")
-    if _outage(filled(seen.arrivals), coming, policy.outage_share):
+    if _outage(plan.arrivals, plan.coming, policy.outage_share):
         holds.append("the traffic fell as it falls when callers are cut off")
     if seen.rollout:
         holds.append("a version is being rolled out")
@@ -263,4 +272,4 @@ def lead_min(seen: Observed) -> int:
 
 
 def _mean(rates: Rates) -> float:
-    return float(rates.sum()) / len(rates) if len(rates) else 0.0
+    return float(sum(rates.tolist())) / len(rates) if len(rates) else 0.0

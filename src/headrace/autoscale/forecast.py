@@ -24,8 +24,6 @@ SMOOTH = 5  # minutes over which the season is smoothed
 DAMPING, RETURN = 0.97, 0.985
 RATIO_MOST = 3.0  # of today to the season
 
-_NOTHING = np.zeros(1)
-
 
 class Forecast(NamedTuple):
     """Calls a minute; [h] is minute now + h. Without a day of history there is no season."""
@@ -34,13 +32,6 @@ class Forecast(NamedTuple):
     season: Rates | None
     #: What the season says of the last half hour: what a fall is held against.
     season_now: float | None
-
-    @property
-    def both(self) -> Rates:
-        if self.season is None:
-            return self.trend
-        greater: Rates = np.maximum(self.trend, self.season)
-        return greater
 
 
 def forecast(arrivals: Rates, ahead: int) -> Forecast:
@@ -51,7 +42,7 @@ def forecast(arrivals: Rates, ahead: int) -> Forecast:
 
 def filled(arrivals: Rates) -> Rates:
     """NaN, a minute that nobody saw, becomes what was seen before it; 0 at the beginning."""
-    if not math.isnan(arrivals.sum()):
+    if not len(arrivals) or not math.isnan(arrivals.max()):
         return arrivals
     gone = np.isnan(arrivals)
     last = np.maximum.accumulate(np.where(gone, -1, np.arange(len(arrivals))))
@@ -62,10 +53,10 @@ def filled(arrivals: Rates) -> Rates:
 def _trend(arrivals: Rates, ahead: int) -> Rates:
     if not len(arrivals):
         return np.zeros(ahead)
-    near = arrivals[-NEAR:]
-    level = near.sum() / len(near)
-    trend: Rates = np.maximum(level + slope(arrivals, LONG) * _damped(ahead), 0.0)
-    return trend
+    near = arrivals[-NEAR:].tolist()
+    trend = slope(arrivals, LONG) * _damped(ahead)
+    trend += sum(near) / len(near)
+    return np.maximum(trend, 0.0, out=trend)
 
 
 def slope(arrivals: Rates, minutes: int) -> float:
@@ -76,31 +67,30 @@ def slope(arrivals: Rates, minutes: int) -> float:
 
 
 def _season(arrivals: Rates, ahead: int) -> tuple[float | None, Rates | None]:
-    half = SMOOTH // 2
-    before, behind = LONG + half, ahead + half
-    now, seen = len(arrivals), []
-    for lag in LAGS:
-        start, end = now - lag * DAY - before, now - lag * DAY + behind
-        if start >= 0 and end <= now:
-            seen.append(arrivals[start:end])
-    if not seen:
+    days = arrivals[_places(len(arrivals), ahead)]
+    count = days.shape[1]
+    if not count:
         return None, None
-    heaped = _median(np.array(seen)).cumsum()
-    smooth = (heaped[SMOOTH - 1 :] - np.concatenate([_NOTHING, heaped[:-SMOOTH]])) / SMOOTH
+    days.sort()
+    heaped = (days[:, (count - 1) // 2] + days[:, count // 2]).cumsum()  # of twice the median
+    smooth = heaped[SMOOTH - 1 :].copy()
+    smooth[1:] -= heaped[:-SMOOTH]
+    smooth /= 2 * SMOOTH
     then, coming = float(smooth[:LONG].sum()) / LONG, smooth[LONG:]
-    today = float(arrivals[-LONG:].sum()) / LONG
+    today = sum(arrivals[-LONG:].tolist()) / LONG
     ratio = min(max(today / max(then, 1e-9), 1 / RATIO_MOST), RATIO_MOST)
-    drawn: Rates = coming * (1 + (ratio - 1) * (0.5 + 0.5 * _returning(ahead)))
-    return then, drawn
+    coming *= (ratio - 1) * _returning(ahead) + 1
+    return then, coming
 
 
-def _median(rows: Rates) -> Rates:
-    """Of at most four rows: without the greatest and the least, what is left is the middle."""
-    whole: Rates = rows.sum(axis=0)
-    if len(rows) < 3:
-        return whole / len(rows)
-    middle: Rates = (whole - rows.max(axis=0) - rows.min(axis=0)) / (len(rows) - 2)
-    return middle
+@lru_cache
+def _places(known: int, ahead: int) -> NDArray[np.int64]:
+    """In a history of `known` minutes: a row for each minute that is smoothed, in it the same one
+    of each earlier day that is known for all of them."""
+    half = SMOOTH // 2
+    around = np.arange(known - LONG - half, known + ahead + half)
+    back = [lag * DAY for lag in LAGS if ahead + half <= lag * DAY <= known - LONG - half]
+    return around[:, None] - np.array(back, dtype=np.int64)
 
 
 @lru_cache
@@ -119,5 +109,6 @@ def _damped(ahead: int) -> Rates:
 
 @lru_cache
 def _returning(ahead: int) -> Rates:
-    curve: Rates = RETURN ** np.arange(ahead, dtype=np.float64)
+    """What is left of today's difference to the season: half of it stays."""
+    curve: Rates = 0.5 + 0.5 * RETURN ** np.arange(ahead, dtype=np.float64)
     return curve

@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections import deque
 from typing import NamedTuple
 
-import numpy as np
-
 from headrace.autoscale.forecast import DAY
 from headrace.autoscale.history import History
-from headrace.autoscale.margin import Settled
+from headrace.autoscale.margin import Settled, room
 
 KEPT_MIN = 8 * DAY
+ROOM = DAY
 
 
 class Forecasted(NamedTuple):
@@ -26,14 +25,15 @@ class Forecasted(NamedTuple):
 class Foretold:
     def __init__(self) -> None:
         self._open: deque[Forecasted] = deque()
-        self._settled: deque[tuple[int, float, float]] = deque()
+        self._all = room(ROOM)
+        self._first = self._end = 0  # of those in it that are settled and kept
 
     def keep(self, made: Forecasted, came: float | None = None) -> None:
         """In the order in which they were made. `came`: of one that is settled."""
         if came is None:
             self._open.append(made)
         else:
-            self._settled.append((made.minute, made.foretold, came))
+            self._put(made, came)
 
     def settle(self, history: History, now_minute: int) -> dict[int, float]:
         """By the minutes in which they were made, what came of those that are over now."""
@@ -43,11 +43,23 @@ class Foretold:
             most = history.most(made.first, made.last)
             if most is not None:  # else nobody saw it
                 came[made.minute] = most
-                self._settled.append((made.minute, made.foretold, most))
-        while self._settled and self._settled[0][0] < now_minute - KEPT_MIN:
-            self._settled.popleft()
+                self._put(made, most)
+        self._first += int(self.settled().minute.searchsorted(now_minute - KEPT_MIN))
         return came
 
     def settled(self) -> Settled:
-        minute, foretold, came = zip(*self._settled, strict=True) if self._settled else ((),) * 3
-        return Settled(np.array(minute, np.int64), np.array(foretold), np.array(came))
+        """The oldest first."""
+        minute, foretold, came = self._all
+        kept = slice(self._first, self._end)
+        return Settled(minute[kept], foretold[kept], came[kept])
+
+    def _put(self, made: Forecasted, came: float) -> None:
+        if self._end == len(self._all.minute):
+            kept = self.settled()
+            self._first, self._end = 0, len(kept.minute)
+            self._all = room(2 * self._end + ROOM)
+            for column, before in zip(self._all, kept, strict=True):
+                column[: self._end] = before
+        for column, value in zip(self._all, (made.minute, made.foretold, came), strict=True):
+            column[self._end] = value
+        self._end += 1

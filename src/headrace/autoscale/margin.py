@@ -27,17 +27,21 @@ class Settled(NamedTuple):
     came: Rates  # the greatest that came
 
 
-NONE = Settled(np.zeros(0, np.int64), np.zeros(0), np.zeros(0))
+def room(count: int) -> Settled:
+    """For so many, to be filled."""
+    return Settled(np.zeros(count, np.int64), np.zeros(count), np.zeros(count))
+
+
+NONE = room(0)
 
 
 def margin(settled: Settled, minute: int, wanted: Margin) -> float:
     """The factor, at `minute` of Unix time."""
     minutes = settled.minute
-    oldest = minute - wanted.days * DAY - wanted.around_min
-    first = int(minutes.searchsorted(oldest))
+    parts = _around(minutes, minute, wanted)
+    first = parts[0].start
     if first == len(minutes) or minute - minutes[first] < DAY:
         return wanted.cold
-    parts = _around(minutes, minute, wanted)
     if sum(part.stop - part.start for part in parts) < FEWEST:
         parts = [slice(first, len(minutes))]
     came = np.concatenate([settled.came[part] for part in parts])
@@ -47,7 +51,7 @@ def margin(settled: Settled, minute: int, wanted: Margin) -> float:
 
 
 def _around(minutes: NDArray[np.int64], minute: int, wanted: Margin) -> list[slice]:
-    """Where the forecasts are that were made around this time of day."""
+    """Where the forecasts are that were made around this time of day, the oldest first."""
     places = minutes.searchsorted(minute + _edges(wanted.days, wanted.around_min)).tolist()
     return [slice(start, end) for start, end in places]
 

@@ -2,7 +2,7 @@
 
     gateway  cumulative counts of what came    differences, spread over the time between two of them
              open calls, their age, answers
-    worker   slots, busy, in hand, its queue   looked at each second; the queue is the same for all
+    worker   slots, busy, in hand, its queue   looked at each second; a version's have one queue
     clerk    stored jobs that wait             they stand in that queue, too: not added to it
 
 A gateway that starts again has a new name and begins at 0; one that was not heard of before is
@@ -12,7 +12,8 @@ counted from then on. A minute of a part of which no gateway told has no calls: 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from headrace.announce import FRESH_S, Announcement, Backlog, Outstanding
@@ -164,12 +165,16 @@ class Observer:
 
     def _look(self, model: str, sums: _Sums, now: float) -> None:
         workers = [(said, at) for said, at in self._workers.values() if said.model == model]
-        slots = sum(said.slots_ready for said, _ in workers)
+        newest: dict[int, Announcement] = {}  # of each version
+        slots_of: Counter[int] = Counter()
+        for said, _ in sorted(workers, key=lambda each: each[1]):
+            newest[said.version] = said
+            slots_of[said.version] += said.slots_ready
+        slots = slots_of.total()
         in_hand = sum(said.in_hand for said, _ in workers)
         here = [g.said for g in self._gateways.values() if now - g.heard <= self._fresh_s]
         calls = sum(said.calls.get(model, 0) for said in here)
-        newest = max(workers, key=lambda each: each[1])[0] if workers else None
-        queued = _queued(newest, slots, calls - in_hand) if newest else 0
+        queued = _queued(newest.values(), slots_of, calls - in_hand)
         sums.looks += 1
         sums.ready, sums.slots = sum(said.ready for said, _ in workers), slots
         if slots:
@@ -213,12 +218,15 @@ class Observer:
         return min(heard, default=self._told_to)
 
 
-def _queued(worker: Announcement, slots: int, not_in_hand: int) -> int:
-    """Jobs in the queue. A message of it may carry several, as many as the gateways put together
-    for so many slots, though no more than calls are open that no worker has."""
-    parcels = max(0, worker.waiting)
-    together = max(1, worker.max_size // max(1, slots))
-    return min(parcels * together, max(parcels, not_in_hand))
+def _queued(newest: Iterable[Announcement], slots: Mapping[int, int], not_in_hand: int) -> int:
+    """Jobs in the queues of the versions. A message may carry several, as many as the gateways put
+    together for so many slots, though no more than calls are open that no worker has."""
+    parcels = jobs = 0
+    for said in newest:
+        waiting = max(0, said.waiting)
+        parcels += waiting
+        jobs += waiting * max(1, said.max_size // max(1, slots[said.version]))
+    return min(jobs, max(parcels, not_in_hand))
 
 
 def _sound(figure: float) -> float:

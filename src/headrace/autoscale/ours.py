@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import numpy as np
-
 from headrace.autoscale.decide import Decision, decide
 from headrace.autoscale.forecast import DAY, Rates
-from headrace.autoscale.margin import Settled
+from headrace.autoscale.margin import Settled, room
 from headrace.autoscale.observed import Observed
 from headrace.autoscale.replay import Moment, Scene
 from headrace.policy import Policy
@@ -58,9 +56,9 @@ class Memory:
     """The forecasts of a replay; one is settled when the minutes that it was of are over."""
 
     def __init__(self, calls: Rates, cycle_min: int, lead_min: int) -> None:
-        most = len(calls) // cycle_min + 2
+        most = len(calls) + 1
         self._calls, self._lead, self._span = calls, lead_min, lead_min + cycle_min + 1
-        self._all = Settled(np.zeros(most, np.int64), np.zeros(most), np.zeros(most))
+        self._all = room(most)
         self._at: list[int] = []
         self._done = 0
 

@@ -162,12 +162,12 @@ class Autoscale:
         watch = await model.load(scaling, now)
         for notice in await model.settle(scaling, now):
             self._tell(notice)
-        workload, rollout = await self._placed(name)
+        workload, rolling, shared = await self._placed(name)
         status, why = await self._apply.status(workload)
         hands = await scaling.overrides(name, now)
         standing = Standing(
-            status.desired if status else None,
-            moving=rollout or bool(status and status.moving),
+            shared or (status.desired if status else None),
+            moving=rolling or bool(status and status.moving),
             overrides=tuple(each.override() for each in hands),
             starts=await scaling.starts(name),
         )
@@ -175,8 +175,8 @@ class Autoscale:
         row = model.row(made, forecasted, watch.asked)
         if not await scaling.put_decision(row):
             return  # another was first, and applies its own
-        outcome = await self._apply(made, workload, status, why)
-        if outcome == DONE and status is not None:
+        outcome = await self._apply(made, workload, status, why, by_rollout=bool(shared))
+        if outcome == DONE and status is not None and not shared:
             model.starts.asked(status.desired, made.count, self._pace.now())
         await scaling.applied(name, row.minute, outcome)
         if row.count != row.asked:
@@ -184,15 +184,19 @@ class Autoscale:
         for notice in model.notices(row, outcome, hands):
             self._tell(notice)
 
-    async def _placed(self, name: str) -> tuple[str, bool]:
-        """Whose workers are counted: those of the version that has most calls. And whether one is
-        being rolled out."""
+    async def _placed(self, name: str) -> tuple[str, bool, int]:
+        """Whose workers are counted: those of the version that has most calls. Whether one is being
+        rolled out. And the workers that the rollout shares out among its two versions: then only
+        their sum is decided, and deploy asks for both; 0: it does not."""
         if name not in self._deployed:
-            return name, False
+            return name, False, 0
         deploying = Deploying((await self._door.open()).database)
-        return workload_of(name, await deploying.version(name)), (
-            await deploying.open_rollout(name) is not None
-        )
+        standing = await deploying.standing(name)
+        rollout, shared = standing.rollout, 0
+        if rollout is not None and rollout.is_shared_out:
+            shared = standing.deployments[rollout.from_version].count
+        version = standing.route.most if standing.route else 0
+        return workload_of(name, version), rollout is not None, shared
 
     async def _pause(self, seconds: float) -> bool:
         """True where it is time to leave."""

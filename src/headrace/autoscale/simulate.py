@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Sequence
+from typing import NamedTuple, Protocol
 
 import msgspec
 import numpy as np
@@ -45,31 +45,59 @@ class Simulation(NamedTuple):
     runs: dict[str, Run]
 
 
+class Turn(NamedTuple):
+    """What one policy's replay needs."""
+
+    name: str
+    trace: Trace
+    policy: Policy
+    scene: Scene
+    first: int
+
+
+class Played(NamedTuple):
+    """`run` is None where the policy has nothing to say of this trace."""
+
+    name: str
+    run: Run | None = None
+    #: Of ours: see `covered`.
+    coverage: tuple[float, float] | None = None
+
+
+class Each(Protocol):
+    """`map`, or a pool's `imap_unordered`: turns need nothing of each other."""
+
+    def __call__(
+        self, played: Callable[[Turn], Played], turns: Iterable[Turn], /
+    ) -> Iterable[Played]: ...
+
+
 def simulate(
     trace: Trace,
     policy: Policy,
-    chosen: Iterable[str] = POLICIES,
+    chosen: Sequence[str] = POLICIES,
     boot_min: int = 10,
     told: Callable[[str], object] = str,
+    each: Each = map,
 ) -> Simulation:
-    """`told` hears the name of each policy before its turn."""
+    """`told` hears the name of each policy after its turn."""
     scene = Scene(trace.calls, trace.start_min, policy.node, policy.target, boot_min)
     need, warm_min = needed(scene), trace.warm_min
     first = int(need[:DAY].max())
-    told("clairvoyant")
-    best = replay(scene, Clairvoyant(scene), first)
+    # Ours takes as long as all the others: where turns go side by side, it begins.
+    names = sorted({"clairvoyant", *chosen}, key=lambda name: (name != "ours", name))
+    played = {}
+    for one in each(_play, [Turn(name, trace, policy, scene, first) for name in names]):
+        told(one.name)
+        played[one.name] = one
+    best = played["clairvoyant"].run
+    assert best is not None
     scores, runs = [], {}
     for name in chosen:
-        told(name)
-        scaler = _scaler(name, trace, scene, policy)
-        if scaler is None:
-            continue
-        run = best if name == "clairvoyant" else replay(scene, scaler, first)
-        coverage = None
-        if isinstance(scaler, Ours):
-            coverage = covered(scaler.foretold(), scaler.margins, warm_min)
-        runs[name] = run
-        scores.append(score(run, best, need, scene, warm_min, coverage))
+        run = played[name].run
+        if run is not None:
+            runs[name] = run
+            scores.append(score(run, best, need, scene, warm_min, played[name].coverage))
     report = Report(
         trace=trace.name,
         days=(len(trace.calls) - warm_min) // DAY,
@@ -78,6 +106,16 @@ def simulate(
         saved_percent=_saved(runs, scene, warm_min),
     )
     return Simulation(report, scene, need, runs)
+
+
+def _play(turn: Turn) -> Played:
+    scaler = _scaler(turn.name, turn.trace, turn.scene, turn.policy)
+    if scaler is None:
+        return Played(turn.name)
+    run = replay(turn.scene, scaler, turn.first)
+    if not isinstance(scaler, Ours):
+        return Played(turn.name, run)
+    return Played(turn.name, run, covered(scaler.foretold(), scaler.margins, turn.trace.warm_min))
 
 
 def _scaler(name: str, trace: Trace, scene: Scene, policy: Policy) -> Scaler | None:

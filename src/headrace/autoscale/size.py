@@ -44,11 +44,8 @@ def carries(count: int, node: Node, target: Target) -> float:
 
 @lru_cache(maxsize=256)
 def _limits(node: Node, target: Target) -> list[float]:
-    if target.wait_s <= 0:
-        raise Unreachable(
-            f"p95 {target.service_p95_s:g} s and overhead {target.overhead_s:g} s leave nothing"
-            f" of {target.slo_s:g} s to wait"
-        )
+    if why := target.broken():
+        raise Unreachable(why)
     return [_limit(1, node, target)]
 
 

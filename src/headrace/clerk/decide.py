@@ -4,6 +4,10 @@ waiting   too old: expired. Its pause over, or its message lost: published. Look
           each time twice as late.
 running   its lease is over: the worker is dead, stopped or cut off. Waiting again at once, or dead
           where its tries are used up, or expired.
+
+What runs again stands in a queue that is pulled first: it has waited its turn once. Not for ever:
+what has ended some workers, or come to no result, so often is likely to do it again, and waits
+behind the others then.
 """
 
 from __future__ import annotations
@@ -11,19 +15,21 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from headrace.errors import Problem
-from headrace.records import UNCLAIMED_S, Due, Move, Priority, State, problem_bytes
+from headrace.records import UNCLAIMED_S, Due, Move, Priority, Queue, State, problem_bytes
 
 LOOK_MOST_S = 300.0
 #: Workers that a job may outlive: what it does to its model process does not end a worker, so that
 #: a lost lease says little of the job.
 LOST_MOST = 10
+#: After so many tries a job goes to the end of the queue: a poison one is so often in front.
+AGAIN_MOST = 3
 LOST = "the worker did not renew its lease: it died, was stopped or was cut off"
 
 AWAY_S = 0.5  # the broker does not answer: nothing can be published
 
-#: How many messages wait in the queue of a workload and priority. Without those that the broker did
-#: not answer for.
-Queues = Mapping[tuple[str, Priority], int]
+#: How many messages wait in the queues of workloads. Those are missing that the broker did not
+#: answer for.
+Queues = Mapping[tuple[str, Queue], int]
 #: The workload that gets a job of that model and id.
 WorkloadOf = Callable[[str, str], str]
 
@@ -37,32 +43,39 @@ def decide(
 ) -> Move:
     if job.deadline <= now:
         return Move(State.EXPIRED, lost=LOST if job.state is State.RUNNING else "")
-    queue = queue_of(job, now, ageing_s)
+    workload = workload_of(job.model, job.id)
+    tries = job.tries + (job.state is State.RUNNING)
+    queue = queue_of(job, tries, now, ageing_s)
+    if queue is Queue.AGAIN and (workload, queue) not in queues:
+        queue = Queue.INTERACTIVE  # its workers know of no such queue: they are of a version before
     if job.state is State.RUNNING:
-        if job.tries + 1 >= max(job.max_attempts, LOST_MOST):
-            return Move(State.DEAD, lost=LOST, problem=problem_bytes(_used_up(job.tries + 1)))
+        if tries >= max(job.max_attempts, LOST_MOST):
+            return Move(State.DEAD, lost=LOST, problem=problem_bytes(_used_up(tries)))
         return Move(State.WAITING, UNCLAIMED_S, publish=queue, lost=LOST)
-    place = workload_of(job.model, job.id), queue
+    place = workload, queue
     if place not in queues:
         return Move(State.WAITING, AWAY_S, counts=False)
     later_s = min(UNCLAIMED_S * 2.0 ** min(job.looks, 16), LOOK_MOST_S)
-    if queue is Priority.BULK:
+    if queue is Queue.BULK:
         later_s = min(later_s, job.created + ageing_s - now)
     return Move(State.WAITING, later_s, queue if _lost(job, now, place, queues) else None)
 
 
-def queue_of(job: Due, now: float, ageing_s: float) -> Priority:
-    """A bulk job that waited long enough stands with the interactive ones."""
+def queue_of(job: Due, tries: int, now: float, ageing_s: float) -> Queue:
+    """A bulk job that waited long enough stands with the interactive ones; before that it runs
+    again behind them, too: a heap of bulk that fails is not to hold up calls."""
     aged = now - job.created >= ageing_s
-    return Priority.INTERACTIVE if aged else job.priority
+    if job.priority is Priority.BULK and not aged:
+        return Queue.BULK
+    return Queue.AGAIN if 0 < tries <= AGAIN_MOST else Queue.INTERACTIVE
 
 
-def _lost(job: Due, now: float, place: tuple[str, Priority], queues: Queues) -> bool:
+def _lost(job: Due, now: float, place: tuple[str, Queue], queues: Queues) -> bool:
     """Is no message of it in the queue? A second one is harmless, a claim is exclusive, but one for
     each job that waits would double the queue, and again. A queue that is empty holds none; in one
     that is not, it is taken for lost after a long time only."""
     pause_over = job.looks == 0 and job.not_before > job.created
-    moved_up = place[1] is not job.priority
+    moved_up = job.priority is Priority.BULK and place[1] is not Queue.BULK
     long_ago = now - job.created > LOOK_MOST_S
     return pause_over or moved_up or long_ago or not queues.get(place)
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from headrace.announce import Announcement
-from headrace.deployments import Route, bucket, parted, pick, workload_of
+from headrace.deployments import Route, parted, pick, workload_of
+from headrace.records import place_of
 
 
 class Follow:
@@ -29,10 +30,12 @@ class Follow:
 
     def workload(self, model: str, job_id: str) -> str:
         """The same as a gateway's, as long as its workers are ready."""
+        return self.at(model, place_of(job_id))
+
+    def at(self, model: str, place: int) -> str:
+        """`place`: a bucket."""
         route = self._routes.get(model)
-        if route is None:
-            return model
-        return workload_of(model, pick(route.shares, bucket(model, job_id)))
+        return model if route is None else workload_of(model, pick(route.shares, place))
 
     def workloads(self, model: str) -> list[str]:
         """All that may get a job of it."""

@@ -33,7 +33,7 @@ from headrace.dispatch import post_stored
 from headrace.egress import egress_of
 from headrace.errors import Refusal, Unavailable
 from headrace.failpoints import failpoint
-from headrace.records import Due, Move, Priority, queue_name
+from headrace.records import Due, Move, Priority, Queue, queue_name
 from headrace.settings import Settings
 from headrace.store.deliveries import Deliveries
 from headrace.store.deploying import Deploying
@@ -47,6 +47,7 @@ log = structlog.get_logger("headrace.clerk")
 LOOK_MOST = 500  # jobs in one transaction
 RECALL_MOST = 2_000
 PARCEL = 8  # jobs in a message: small, so that they spread over the workers
+PARCEL_AGAIN = 1  # ... what is late already is not to wait behind its neighbour
 TELL_EVERY_S = 1.0
 FOLLOW_EVERY_S = 1.0
 REMOVE_EVERY_S = 5.0
@@ -132,12 +133,12 @@ class Clerk:
         models = await store.jobs.due_models()
         if not models:
             return False
-        queues: dict[tuple[str, Priority], int] = {}
+        queues: dict[tuple[str, Queue], int] = {}
         for model in {model for model, _ in models}:
-            for workload, priority in product(self._follow.workloads(model), Priority):
+            for workload, queue in product(self._follow.workloads(model), Queue):
                 with contextlib.suppress(Refusal):
-                    depth = await self._broker.depth(queue_name(workload, priority))
-                    queues[workload, priority] = depth.waiting
+                    depth = await self._broker.depth(queue_name(workload, queue))
+                    queues[workload, queue] = depth.waiting
         ageing_s = self._settings.jobs.ageing_s
 
         def of(job: Due, at: float) -> Move:
@@ -145,12 +146,14 @@ class Clerk:
 
         looked = await store.jobs.look(of, LOOK_MOST)
         failpoint("clerk.looked")
-        posts: dict[str, list[str]] = {}
+        posts: dict[tuple[str, Queue], list[str]] = {}
         for job in looked.postings:
             workload = self._follow.workload(job.model, job.id)
-            posts.setdefault(queue_name(workload, job.queue), []).append(job.id)
-        for queue, ids in posts.items():
-            post_stored(self._broker, queue, ids, PARCEL, self._not_taken)
+            posts.setdefault((workload, job.queue), []).append(job.id)
+        for (workload, queue), ids in posts.items():
+            most = PARCEL_AGAIN if queue is Queue.AGAIN else PARCEL
+            name = queue_name(workload, queue)
+            post_stored(self._broker, name, ids, most, self._not_taken)
         failpoint("clerk.published")
         if looked.ended:
             self._broker.send(TO_GATEWAYS, announcement_bytes(Settled(looked.ended)))

@@ -11,10 +11,10 @@ import structlog
 
 from headrace.broker.port import Broker, Delivery, Intake
 from headrace.clerk.follow import Follow
-from headrace.deployments import parted
+from headrace.deployments import bucket, parted
 from headrace.errors import Refusal
 from headrace.jobs import Job, parcel_bytes, read_parcel
-from headrace.records import Priority, queue_name
+from headrace.records import Queue, queue_name
 
 log = structlog.get_logger("headrace.clerk")
 
@@ -49,27 +49,30 @@ class Strays:
 
     async def _take(self, workload: str, found: _Left) -> None:
         if not found.intakes:
-            for priority in Priority:
-                queue = queue_name(workload, priority)
+            for queue in Queue:
+                name = queue_name(workload, queue)
                 try:
-                    if not (await self._broker.depth(queue)).waiting:
+                    if not (await self._broker.depth(name)).waiting:
                         continue
-                    move = partial(self._move, workload, priority)
-                    found.intakes.append(await self._broker.take(queue, move))
+                    move = partial(self._move, workload, queue)
+                    found.intakes.append(await self._broker.take(name, move))
                 except Refusal:  # no such queue, or the broker is away
                     continue
         for intake in found.intakes:
             intake.want(AT_ONCE)
 
-    def _move(self, workload: str, priority: Priority, delivery: Delivery) -> None:
+    def _move(self, workload: str, queue: Queue, delivery: Delivery) -> None:
         model, _ = parted(workload)
         jobs = [job for job in read_parcel(delivery.data) if job.deadline > time.time()]
         moved: dict[str, list[Job]] = {}
         for job in jobs:
-            key = job.stored or f"{job.reply_to}-{job.id}"
-            moved.setdefault(self._follow.workload(model, key), []).append(job)
+            if job.stored:
+                to = self._follow.workload(model, job.stored)
+            else:
+                to = self._follow.at(model, bucket(model, f"{job.reply_to}-{job.id}".encode()))
+            moved.setdefault(to, []).append(job)
         for to, parcel in moved.items():
-            self._broker.publish(queue_name(to, priority), parcel_bytes(parcel), _not_taken)
+            self._broker.publish(queue_name(to, queue), parcel_bytes(parcel), _not_taken)
         delivery.ack()
         log.info("strays", workload=workload, jobs=len(jobs))
 

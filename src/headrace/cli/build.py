@@ -89,9 +89,9 @@ def build(
       headrace build iris@4 --tool none -o /tmp/iris        the context alone
       headrace build iris@4 --tool "buildah --storage-driver vfs" --tag registry.internal/iris:4
 
-    It has what a worker of that version needs, and no more; it runs as `headrace worker iris@4`
-    does, without a registry. Of the settings file it has the model's section: the addresses of
-    broker and database come from its environment, as HEADRACE_BROKER__URL and so on.
+    It has what a worker of that version needs, and no more; it runs as `headrace worker --model
+    iris@4` does, without a registry. Of the settings file it has the model's section: the addresses
+    of broker and database come from its environment, as HEADRACE_BROKER__URL and so on.
 
     The exit status is 1 where the context was written and nobody here makes an image of it.
     """

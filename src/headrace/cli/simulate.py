@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import sys
+from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -82,8 +84,11 @@ def simulate(
     except BadTrace as error:
         raise typer.BadParameter(str(error), param_hint="--trace") from None
     chosen = [name for name in POLICIES if not policy or name in policy]
-    with _Progress(len(chosen) + 1) as told:
-        found = run(calls, Policy(), chosen, boot_min, told)
+    turns = len({"clairvoyant", *chosen})
+    at_once = min(turns, os.cpu_count() or 1)
+    # Started afresh, not forked: the bar has a thread.
+    with _Progress(turns) as told, get_context("spawn").Pool(at_once) as pool:
+        found = run(calls, Policy(), chosen, boot_min, told, pool.imap_unordered)
     if plot:
         _draw(found, Path(plot), calls.warm_min)
     if json:
@@ -102,7 +107,7 @@ def _known(policies: list[str]) -> None:
 
 
 class _Progress:
-    """A bar on stderr, where somebody looks; called with what begins."""
+    """A bar on stderr, where somebody looks; called with what is done."""
 
     def __init__(self, steps: int) -> None:
         from rich.console import Console

@@ -22,7 +22,9 @@ def worker(
     metrics: Annotated[
         str | None,
         typer.Option(
-            help="Serve /metrics and /health/live there.", metavar="HOST:PORT", show_default=False
+            help="Serve /metrics, /health/live and /health/ready there.",
+            metavar="HOST:PORT",
+            show_default=False,
         ),
     ] = None,
 ) -> None:

@@ -15,6 +15,8 @@ from headrace.client.write import Body, body_of, many_of
 
 T = TypeVar("T")
 
+ROUTE_KEY = "Headrace-Route-Key"
+
 
 @dataclass(frozen=True, slots=True)
 class Ask(Generic[T]):
@@ -30,15 +32,20 @@ class Ask(Generic[T]):
     timed: bool = True
 
 
-def predict(model: str, input: Any, kind: Any, key: str | None = None) -> Ask[Answer[Any]]:
+def predict(
+    model: str, input: Any, kind: Any, key: str | None = None, route_key: str | None = None
+) -> Ask[Answer[Any]]:
     path = f"/models/{quote(model, safe='')}/predict"
-    headers = {} if key is None else {"Idempotency-Key": key}
+    headers = _given({"Idempotency-Key": key, ROUTE_KEY: route_key})
     return Ask("POST", path, lambda reply: answer_of(reply, kind), body_of(input), headers=headers)
 
 
-def predict_many(model: str, inputs: Iterable[Any], kind: Any) -> Ask[list[Any]]:
-    path = f"/models/{quote(model, safe='')}/predict-many"
-    return Ask("POST", path, lambda reply: answers_of(reply, kind), many_of(list(inputs)))
+def predict_many(
+    model: str, inputs: Iterable[Any], kind: Any, route_key: str | None = None
+) -> Ask[list[Any]]:
+    path, headers = f"/models/{quote(model, safe='')}/predict-many", _given({ROUTE_KEY: route_key})
+    return Ask("POST", path, lambda reply: answers_of(reply, kind), many_of(list(inputs)),
+               headers=headers)  # fmt: skip
 
 
 def feedback(model: str, labels: Mapping[str, Any], at: float | None) -> Ask[int]:
@@ -73,12 +80,23 @@ def status() -> Ask[Status]:
 # -- stored jobs -----------------------------------------------------------------------------------
 
 
-def submit(model: str, input: Any, key: str, priority: str, ttl_s: float | None) -> Ask[Found]:
+def submit(
+    model: str,
+    input: Any,
+    key: str,
+    priority: str,
+    ttl_s: float | None,
+    route_key: str | None = None,
+) -> Ask[Found]:
     """The key makes it safe to send again. 200: the key stands for a job that has ended."""
     path = f"/models/{quote(model, safe='')}/jobs"
-    headers = {"Idempotency-Key": key, "Headrace-Priority": priority}
-    if ttl_s is not None:
-        headers["Headrace-Deadline-Ms"] = str(max(1, round(ttl_s * 1000)))
+    life_ms = None if ttl_s is None else str(max(1, round(ttl_s * 1000)))
+    headers = _given({
+        "Idempotency-Key": key,
+        "Headrace-Priority": priority,
+        "Headrace-Deadline-Ms": life_ms,
+        ROUTE_KEY: route_key,
+    })  # fmt: skip
     return Ask("POST", path, found_of, body_of(input), (200, 202), headers, timed=False)
 
 
@@ -112,7 +130,11 @@ def discard(id: str) -> Ask[None]:
 
 def query_of(**given: object) -> str:
     """Of what is not None."""
-    return "?" + urlencode({name: value for name, value in given.items() if value is not None})
+    return "?" + urlencode(_given(given))
+
+
+def _given(values: Mapping[str, T | None]) -> dict[str, T]:
+    return {name: value for name, value in values.items() if value is not None}
 
 
 def _job(id: str) -> str:

@@ -113,6 +113,7 @@ class Client(Held, _Settings):
         deadline_s: float | None = None,
         result_type: type[R],
         idempotency_key: str | None = None,
+        route_key: str | None = None,
     ) -> Answer[R]: ...
     @overload
     def predict(
@@ -123,6 +124,7 @@ class Client(Held, _Settings):
         deadline_s: float | None = None,
         result_type: None = None,
         idempotency_key: str | None = None,
+        route_key: str | None = None,
     ) -> Answer[Any]: ...
     def predict(
         self,
@@ -132,6 +134,7 @@ class Client(Held, _Settings):
         deadline_s: float | None = None,
         result_type: Any = None,
         idempotency_key: str | None = None,
+        route_key: str | None = None,
     ) -> Answer[Any]:
         """One input, one answer.
 
@@ -140,10 +143,14 @@ class Client(Held, _Settings):
         `result_type`: what `.result` is read as; plain dicts and lists where it is None.
         `idempotency_key`: the house stores the call under it. Whoever comes with the same key and
         input, also after the deadline or from another process, gets the one answer.
+        `route_key`: the same for a user, say, who is to be answered by one version while several
+        are served.
 
         Raises CallRefused, CallFailed, DeadlinePassed, AnswerUnreadable.
         """
-        return self._run(asks.predict(model, input, result_type, idempotency_key), deadline_s)
+        return self._run(
+            asks.predict(model, input, result_type, idempotency_key, route_key), deadline_s
+        )
 
     @overload
     def predict_many(
@@ -152,6 +159,7 @@ class Client(Held, _Settings):
         inputs: Iterable[Any],
         *,
         deadline_s: float | None = None,
+        route_key: str | None = None,
         result_type: type[R],
     ) -> list[R | CallRefused]: ...
     @overload
@@ -161,6 +169,7 @@ class Client(Held, _Settings):
         inputs: Iterable[Any],
         *,
         deadline_s: float | None = None,
+        route_key: str | None = None,
         result_type: None = None,
     ) -> list[Any]: ...
     def predict_many(
@@ -169,13 +178,14 @@ class Client(Held, _Settings):
         inputs: Iterable[Any],
         *,
         deadline_s: float | None = None,
+        route_key: str | None = None,
         result_type: Any = None,
     ) -> list[Any]:
         """Several inputs in one call: one result, or one CallRefused, for each, in order.
 
         Raises as `predict` where the call as a whole has no answer.
         """
-        return self._run(asks.predict_many(model, inputs, result_type), deadline_s)
+        return self._run(asks.predict_many(model, inputs, result_type, route_key), deadline_s)
 
     @overload
     def submit(
@@ -184,6 +194,7 @@ class Client(Held, _Settings):
         input: Any,
         *,
         idempotency_key: str | None = None,
+        route_key: str | None = None,
         priority: str = "interactive",
         ttl_s: float | None = None,
         result_type: type[R],
@@ -195,6 +206,7 @@ class Client(Held, _Settings):
         input: Any,
         *,
         idempotency_key: str | None = None,
+        route_key: str | None = None,
         priority: str = "interactive",
         ttl_s: float | None = None,
         result_type: None = None,
@@ -205,6 +217,7 @@ class Client(Held, _Settings):
         input: Any,
         *,
         idempotency_key: str | None = None,
+        route_key: str | None = None,
         priority: str = "interactive",
         ttl_s: float | None = None,
         result_type: Any = None,
@@ -215,11 +228,12 @@ class Client(Held, _Settings):
         it twice; give one of yours where your program may try again. `priority`: "interactive", or
         "bulk" for what may wait. `ttl_s`: the job expires after so many seconds (the house's
         `jobs.default_ttl_s`). `result_type`: what `job.result()` is read as.
+        `route_key`: as in `predict`.
 
         Raises as `predict`.
         """
         key = secrets.token_hex(16) if idempotency_key is None else idempotency_key
-        ask = asks.submit(model, input, key, priority, ttl_s)
+        ask = asks.submit(model, input, key, priority, ttl_s, route_key)
         return Job(self, self._run(ask), result_type)
 
     @overload
@@ -336,6 +350,7 @@ class AsyncClient(AsyncHeld, _Settings):
         deadline_s: float | None = None,
         result_type: type[R],
         idempotency_key: str | None = None,
+        route_key: str | None = None,
     ) -> Answer[R]: ...
     @overload
     async def predict(
@@ -346,6 +361,7 @@ class AsyncClient(AsyncHeld, _Settings):
         deadline_s: float | None = None,
         result_type: None = None,
         idempotency_key: str | None = None,
+        route_key: str | None = None,
     ) -> Answer[Any]: ...
     async def predict(
         self,
@@ -355,9 +371,12 @@ class AsyncClient(AsyncHeld, _Settings):
         deadline_s: float | None = None,
         result_type: Any = None,
         idempotency_key: str | None = None,
+        route_key: str | None = None,
     ) -> Answer[Any]:
         """As `Client.predict`."""
-        return await self._run(asks.predict(model, input, result_type, idempotency_key), deadline_s)
+        return await self._run(
+            asks.predict(model, input, result_type, idempotency_key, route_key), deadline_s
+        )
 
     @overload
     async def predict_many(
@@ -366,6 +385,7 @@ class AsyncClient(AsyncHeld, _Settings):
         inputs: Iterable[Any],
         *,
         deadline_s: float | None = None,
+        route_key: str | None = None,
         result_type: type[R],
     ) -> list[R | CallRefused]: ...
     @overload
@@ -375,6 +395,7 @@ class AsyncClient(AsyncHeld, _Settings):
         inputs: Iterable[Any],
         *,
         deadline_s: float | None = None,
+        route_key: str | None = None,
         result_type: None = None,
     ) -> list[Any]: ...
     async def predict_many(
@@ -383,10 +404,11 @@ class AsyncClient(AsyncHeld, _Settings):
         inputs: Iterable[Any],
         *,
         deadline_s: float | None = None,
+        route_key: str | None = None,
         result_type: Any = None,
     ) -> list[Any]:
         """As `Client.predict_many`."""
-        return await self._run(asks.predict_many(model, inputs, result_type), deadline_s)
+        return await self._run(asks.predict_many(model, inputs, result_type, route_key), deadline_s)
 
     @overload
     async def submit(
@@ -395,6 +417,7 @@ class AsyncClient(AsyncHeld, _Settings):
         input: Any,
         *,
         idempotency_key: str | None = None,
+        route_key: str | None = None,
         priority: str = "interactive",
         ttl_s: float | None = None,
         result_type: type[R],
@@ -406,6 +429,7 @@ class AsyncClient(AsyncHeld, _Settings):
         input: Any,
         *,
         idempotency_key: str | None = None,
+        route_key: str | None = None,
         priority: str = "interactive",
         ttl_s: float | None = None,
         result_type: None = None,
@@ -416,13 +440,14 @@ class AsyncClient(AsyncHeld, _Settings):
         input: Any,
         *,
         idempotency_key: str | None = None,
+        route_key: str | None = None,
         priority: str = "interactive",
         ttl_s: float | None = None,
         result_type: Any = None,
     ) -> AsyncJob[Any]:
         """As `Client.submit`."""
         key = secrets.token_hex(16) if idempotency_key is None else idempotency_key
-        ask = asks.submit(model, input, key, priority, ttl_s)
+        ask = asks.submit(model, input, key, priority, ttl_s, route_key)
         return AsyncJob(self, await self._run(ask), result_type)
 
     @overload

@@ -121,8 +121,10 @@ class Deployed:
                 state: RolloutState = "stopped" if isinstance(step, Stop) else "done"
                 following = over(rollout, state, step.why, seen, time.time())
             else:
+                seen = seen._replace(full=await self._wanted(stands, rollout, seen.full))
                 following = advance(rollout, seen, self.policy, time.time())
-            if _moved(rollout, following) or self._stale(rollout, following):
+            grown = seen.full != self._full(stands, rollout.from_version)
+            if grown or _moved(rollout, following) or self._stale(rollout, following):
                 return await self._commit(deploying, stands, following, seen.full)
             await self._scale(following.counts, following.rollout)
             return True
@@ -313,6 +315,16 @@ class Deployed:
     def _full(self, stands: Standing, version: int) -> int:
         old = stands.deployments.get(version)
         return (old.count if old else 0) or self._count
+
+    async def _wanted(self, stands: Standing, rollout: Rollout, full: int) -> int:
+        """What the new version is to carry: the old one's workers, also those that it was given
+        since the rollout began; where deploy shares them among the two, those that the autoscaler
+        wants in all. Not when the old one has no calls any more."""
+        if rollout.state == "keeping":
+            return full
+        if rollout.is_shared_out:
+            return max(full, stands.sized or 0)
+        return max(full, await self._apply.count(rollout.from_version) or 0)
 
     def _stale(self, rollout: Rollout, following: Next) -> bool:
         """What it shows of itself has changed, and not just now."""

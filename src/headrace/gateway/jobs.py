@@ -16,6 +16,7 @@ import asyncio
 import contextlib
 import hashlib
 import re
+import secrets
 import time
 from collections.abc import Callable
 from functools import partial
@@ -24,6 +25,7 @@ from typing import TYPE_CHECKING, Any
 import structlog
 
 from headrace.announce import Backlog, Settled
+from headrace.deployments import WHOLE, bucket
 from headrace.errors import (
     Conflict,
     DeadlineExceeded,
@@ -38,12 +40,13 @@ from headrace.gateway.deadline import HEADER, read_deadline
 from headrace.gateway.job_views import accepted, job_json, job_view, links
 from headrace.gateway.prefer import MOST_WAIT_S, read_key, read_prefer, read_priority
 from headrace.gateway.read import read_input
+from headrace.gateway.route import HEADER as ROUTE_KEY
 from headrace.gateway.submit import Submits
 from headrace.gateway.waits import Waits, heard_within
 from headrace.httpapi.answer import answer_json, answer_json_bytes, answer_problem
 from headrace.httpapi.errands import Errands, bound
 from headrace.httpapi.listing import cut, read_listing
-from headrace.records import Record, State, Submission, new_id
+from headrace.records import Record, State, Submission, new_job_id
 from headrace.settings import Settings
 
 if TYPE_CHECKING:
@@ -140,7 +143,7 @@ class JobsApi:
         print_of = f"{act}\0{view.name}\0{priority}\0{digest}"
         fingerprint = hashlib.blake2b(print_of.encode(), digest_size=32).hexdigest()
         model = self._settings.models.get(view.name)
-        job_id = new_id()
+        job_id = new_job_id(_place(request, view.name))
         store = await self._errands.store()
         if key and (admit or len(body) > self._settings.jobs.inline_limit_bytes):
             # Known already: a large body need not be stored again, an answer needs no room.
@@ -390,6 +393,12 @@ class JobsApi:
             raise Conflict(f"the job is {before.state}: cancel it first", code="job-not-ended")
         await (await self._errands.store()).jobs.discard(tenant, job_id)
         answer_json(request, {"id": job_id, "removed": "soon", "links": links(job_id)}, 202)
+
+
+def _place(request: Request, model: str) -> int:
+    """Its bucket: by the caller's key, or by chance."""
+    key = request.headers.get(ROUTE_KEY)
+    return secrets.randbelow(WHOLE) if key is None else bucket(model, key)
 
 
 def _same(record: Record, fingerprint: str) -> Record:

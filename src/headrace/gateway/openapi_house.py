@@ -229,8 +229,8 @@ PARAMETERS: Node = {
     "RouteKey": {
         "name": "Headrace-Route-Key",
         "in": "header",
-        "description": "Calls with the same one, a user's id say, are answered by the same version "
-        "while several are served.",
+        "description": "Calls and stored jobs with the same one, a user's id say, are answered by "
+        "the same version while several are served.",
         "schema": TEXT,
     },
     "RequestId": {

@@ -148,7 +148,7 @@ def ended() -> Node:
 
 
 def submit_parameters() -> list[Node]:
-    names = ("IdempotencyKey", "Priority", "JobLifeMs", "Prefer", "RequestId")
+    names = ("IdempotencyKey", "Priority", "JobLifeMs", "Prefer", "RouteKey", "RequestId")
     return [ref("parameters", name) for name in names]
 
 

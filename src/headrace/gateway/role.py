@@ -36,6 +36,7 @@ from headrace.gateway.webhooks import WebhooksApi
 from headrace.httpapi.errands import Errands
 from headrace.httpserver import HttpServer
 from headrace.objects.port import Objects
+from headrace.records import place_of
 from headrace.settings import Settings
 from headrace.store.door import StoreDoor
 from headrace.telemetry.metrics import GatewayMetrics
@@ -124,7 +125,7 @@ class Gateway:
         return self.dispatch.parcel_sizes.get(workload, 1)
 
     def _workload(self, model: str, job_id: str) -> str:
-        return self.snapshot.routed(model, job_id).queue
+        return self.snapshot.routed(model, place_of(job_id)).queue
 
     def _shadowing(self, objects: Objects) -> Dispatch:
         """With parcels as the real calls have them."""

@@ -68,9 +68,11 @@ class Routing(Generic[V]):
     def of(self, key: bytes | None) -> V:
         """`key`: the caller's, None: it has none."""
         if key is None:
-            place = int(self._chance() * WHOLE)
-        else:
-            place = crc32(self._prefix + key) % WHOLE
+            return self.at(int(self._chance() * WHOLE))
+        return self.at(crc32(self._prefix + key) % WHOLE)
+
+    def at(self, place: int) -> V:
+        """`place`: a bucket."""
         for to, view in self._ladder:
             if place < to:
                 return view if view.ready else self._instead(view)

@@ -167,10 +167,10 @@ class Snapshot:
         view = self.versions[model].get(version)
         return view is not None and view.ready and routing.serves(version)
 
-    def routed(self, model: str, key: str) -> ModelView:
-        """Who gets a stored job of that id. Raises KeyError."""
+    def routed(self, model: str, place: int) -> ModelView:
+        """Who gets a stored job of that bucket. Raises KeyError."""
         routing = self.routings.get(model)
-        return self.models[model] if routing is None else routing.of(key.encode())
+        return self.models[model] if routing is None else routing.at(place)
 
     def served(self, model: str) -> list[ModelView]:
         """The versions that answer callers, the newest first: not a shadow. Raises KeyError."""

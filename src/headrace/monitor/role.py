@@ -16,12 +16,14 @@ import time
 from collections import deque
 from collections.abc import Callable
 
+import msgspec
 import structlog
 
 from headrace.broker.port import Broker
 from headrace.errors import Refusal
 from headrace.monitor.alarm import Alarm, Change
 from headrace.monitor.shelf import Shelf, State, hour
+from headrace.monitor.sketch import merge
 from headrace.monitor.watch import HOURS_MOST, Watch
 from headrace.monitoring import TO_MONITOR, Monitor, Samples, read_samples
 from headrace.notify.notice import Notice, alarm
@@ -79,32 +81,37 @@ class Monitoring:
             if model.monitor
         }
         self._leaving = asyncio.Event()
-        self._task: asyncio.Task[None] | None = None
+        self._tasks: list[asyncio.Task[None]] = []
 
     async def open(self) -> None:
         await self._broker.listen(TO_MONITOR, self._hear)
-        self._task = asyncio.create_task(self._keep_turning())
+        # Of one model each: what one waits for keeps no other waiting.
+        self._tasks = [asyncio.create_task(self._keep_turning(m)) for m in self.models.values()]
         log.info("watching", models=list(self.models))
 
     async def drain(self) -> None:
         self._leaving.set()
-        if self._task:
-            await self._task
-        for watched in self.models.values():
-            with contextlib.suppress(ObjectsDown):
-                await self._count(watched)
-                await self.write(watched)
+        await asyncio.gather(*self._tasks)
+        await asyncio.gather(*(self._leave(watched) for watched in self.models.values()))
         log.info("left")
 
+    async def _leave(self, watched: Watched) -> None:
+        with contextlib.suppress(ObjectsDown):
+            await self._count(watched)
+            await self.write(watched)
+
     def _hear(self, data: bytes) -> None:
-        news = read_samples(data)
+        try:
+            news = read_samples(data)
+        except msgspec.DecodeError as error:  # of a worker of another version
+            log.warning("not understood", reason=str(error))
+            return
         if news.model in self.models:
             self.models[news.model].inbox.append(news)
 
-    async def _keep_turning(self) -> None:
+    async def _keep_turning(self, watched: Watched) -> None:
         while not self._leaving.is_set():
-            for watched in self.models.values():
-                await self.turn(watched)
+            await self.turn(watched)
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._leaving.wait(), TURN_S)
 
@@ -253,12 +260,15 @@ class Monitoring:
             del watch.hours[of]
         for of in sorted(watch.hours):
             kept = await shelf.hour(of)
-            for key, profile in watch.hours.pop(of).items():
-                if key in kept:
-                    kept[key].merge(profile)
-                else:
-                    kept[key] = profile
-            await shelf.put_hour(of, kept)
+            counted = watch.hours.pop(of)
+            merge(kept, counted)
+            try:
+                await shelf.put_hour(of, kept)
+            except ObjectsDown:
+                # With what came meanwhile; `kept` may share its sketches, and is thrown away.
+                merge(counted, watch.hours.pop(of, {}))
+                watch.hours[of] = counted
+                raise
 
     async def _tidy(self, watched: Watched) -> None:
         before = self._now() - watched.policy.keep_hours * 3600

@@ -8,7 +8,7 @@ texts     counts of the 64 most frequent (space-saving: a count is at most that 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import datasketches  # type: ignore[import-untyped,unused-ignore]
@@ -180,3 +180,12 @@ class Profile:
         profile.calls = calls
         profile.fields = {name: Sketch.from_bytes(data) for name, data in fields.items()}
         return profile
+
+
+def merge(into: dict[tuple[str, str], Profile], more: Mapping[tuple[str, str], Profile]) -> None:
+    """What only `more` has is shared by both, not copied."""
+    for key, profile in more.items():
+        if key in into:
+            into[key].merge(profile)
+        else:
+            into[key] = profile

@@ -113,7 +113,7 @@ class Watch:
     def _add(self, profiles: Profiles, key: tuple[str, str], values: list[Value]) -> None:
         profile = profiles.get(key)
         if profile is None:
-            if key[1] and sum(version == key[0] for version, _ in profiles) > SEGMENTS_MOST:
+            if _full(profiles, key):
                 return
             profile = profiles[key] = Profile()
         profile.add(self._names, values)
@@ -222,7 +222,9 @@ class Watch:
                 continue
             pair = Pair(predicted.value, label.label)
             for segment in {"", predicted.segment}:
-                found.setdefault((predicted.version, segment), []).append(pair)
+                key = (predicted.version, segment)
+                if key in found or not _full(found, key):
+                    found.setdefault(key, []).append(pair)
             if each not in self._scored:
                 self._scored.add(each)
                 self._stream(predicted.version, "errors", self._off(pair), label.at)
@@ -240,3 +242,9 @@ class Watch:
         if kind == "class" or foretold is None or came is None:
             return float(quality.as_text(pair.predicted) != quality.as_text(pair.label))
         return abs(foretold - came)
+
+
+def _full(known: Iterable[tuple[str, str]], key: tuple[str, str]) -> bool:
+    """Are so many segments of its version known that another one is not looked at?"""
+    version, segment = key
+    return bool(segment) and sum(of == version for of, _ in known) > SEGMENTS_MOST

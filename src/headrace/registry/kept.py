@@ -7,6 +7,9 @@
 Every use compares all bytes with the digest again: 1 GB takes about a second, and a disk that has
 turned a bit is noticed before a model answers. What the registry says later is compared with the
 pin: a version that is now another one is refused, and what is kept stays.
+
+Who decides about a version asks `get`, which hears the registry; who runs what was decided asks
+`meant`, by the digest of the decision.
 """
 
 from __future__ import annotations
@@ -60,6 +63,21 @@ class Kept:
             return await self.remembered(model, number)
         await asyncio.to_thread(self._pin, version)
         return version
+
+    async def meant(self, registry: Registry, model: str, number: int, digest: str) -> Version:
+        """The one with that digest, or, where it is "", with the one that it had when it was first
+        seen here. What is kept needs no registry, and is believed before it. Raises Rejected where
+        the registry has another, NotFound, Unavailable."""
+        found = await asyncio.to_thread(self._meant, model, number, digest)
+        if found is None:
+            found = await registry.get(model, number)
+            if digest and found.digest != digest:
+                raise Rejected(
+                    f"{found.name} was {digest[:19]} when it was deployed, and the registry now "
+                    f"says {found.digest[:19]}: a version never changes, so this one is not used"
+                )
+            await asyncio.to_thread(self._pin, found)
+        return found
 
     async def remembered(self, model: str, number: int) -> Version:
         """As it is kept, whatever the registry says. Raises Unavailable."""
@@ -161,10 +179,25 @@ class Kept:
                 f"says {version.digest[:19]}: a version never changes, so this one is not used"
             )
 
+    def _meant(self, model: str, number: int, digest: str) -> Version | None:
+        """What is kept of it. The decision's word goes before what this machine took for it."""
+        path = self.folder / "pins" / checked_model(model) / str(number)
+        pinned = _read(path)
+        if digest and pinned not in ("", digest):
+            log.warning("seen here with another digest", version=f"{model} {number}", seen=pinned)
+            disk.write(path, digest.encode())
+        try:
+            return self._of(model, number, digest or pinned) if digest or pinned else None
+        except (Unavailable, Rejected):
+            return None
+
     def _remembered(self, model: str, number: int) -> Version:
         digest = _read(self.folder / "pins" / checked_model(model) / str(number))
         if not digest:
             raise unavailable(f"the registry is down, and {model} {number} was never seen here")
+        return self._of(model, number, digest)
+
+    def _of(self, model: str, number: int, digest: str) -> Version:
         folder = self._folder(digest)
         listing, created = _read(folder / LISTING), _read(folder / CREATED)
         if not listing or digest_of(listing) != digest:

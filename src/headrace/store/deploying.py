@@ -19,6 +19,7 @@ from headrace.records import new_id
 from headrace.registry.audit import Entry
 from headrace.store.engine import Database
 from headrace.store.tables import (
+    decisions,
     deployments,
     promotions,
     rollout_events,
@@ -82,6 +83,8 @@ class Standing(NamedTuple):
     barred: list[Rollout]
     #: Not yet looked at.
     orders: list[Order]
+    #: Workers that an autoscaler which acts wanted last, since the open rollout began.
+    sized: int | None = None
 
 
 class _Lost(Exception):
@@ -103,6 +106,13 @@ class Deploying:
             Deployment, query.where(deployments.c.model == model) if model else query
         )
 
+    async def digest(self, model: str, version: int) -> str:
+        """The one that was decided; "" where that version was not."""
+        query = select(deployments.c.digest).where(
+            deployments.c.model == model, deployments.c.version == version
+        )
+        return await self._database.read(lambda connection: connection.scalar(query)) or ""
+
     async def routes(self) -> list[Route]:
         query = select(routes.c.route).order_by(routes.c.model)
         texts = await self._database.read(lambda connection: connection.scalars(query).all())
@@ -118,11 +128,6 @@ class Deploying:
         route = await self.route(model)
         return route.stable if route else None
 
-    async def version(self, model: str) -> int:
-        """The one that has most calls now; 0 where nothing is placed: the settings' own files."""
-        route = await self.route(model)
-        return max(route.shares, key=lambda share: share.of_whole).version if route else 0
-
     async def standing(self, model: str) -> Standing:
         """All that a decision needs to know, in one go."""
         of_it = rollouts.c.model == model
@@ -134,19 +139,28 @@ class Deploying:
         orders = _SHOWN[Order].where(
             rollout_orders.c.model == model, rollout_orders.c.done.is_(None)
         )
+        sized = (
+            select(decisions.c.count)
+            .where(decisions.c.model == model, decisions.c.mode == "act")
+            .order_by(decisions.c.minute.desc())
+            .limit(1)
+        )
 
         def work(connection: Connection) -> Standing:
             def all_of(kind: Any, query: Any) -> list[Any]:
                 return [_read(kind, row) for row in connection.execute(query)]
 
             route = connection.scalar(select(routes.c.route).where(routes.c.model == model))
+            rollout: Rollout | None = next(iter(all_of(Rollout, open_)), None)
+            since = decisions.c.at >= (rollout.started if rollout else 0.0)
             return Standing(
                 msgspec.json.decode(route, type=Route) if route else None,
                 {each.version: each for each in all_of(Deployment, own)},
-                next(iter(all_of(Rollout, open_)), None),
+                rollout,
                 next(iter(all_of(Rollout, last.order_by(newest).limit(1))), None),
                 all_of(Rollout, barred.order_by(newest)),
                 all_of(Order, orders.order_by(rollout_orders.c.id)),
+                connection.scalar(sized.where(since)),
             )
 
         return await self._database.read(work)

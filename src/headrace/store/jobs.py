@@ -36,6 +36,7 @@ from headrace.records import (
     Lost,
     Move,
     Priority,
+    Queue,
     Record,
     State,
     Submission,
@@ -56,7 +57,7 @@ class Posting(NamedTuple):
 
     id: str
     model: str
-    queue: Priority
+    queue: Queue
 
 
 class Looked(NamedTuple):

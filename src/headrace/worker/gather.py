@@ -7,7 +7,10 @@
 Formed late, a batch holds what waits at the moment the model can run it: under load batches grow by
 themselves, and with little load nobody waits. A part of a batch that crashed a model process goes
 first and alone (`first`): it must not meet others until it is known who is to blame; nor may it
-take the last slot of several, which it may crash or hang, too.
+take the last slot of several, which it may crash or hang, too. Next come jobs that run again, in
+the queue before all others, which have waited their turn once and wait for no company. Last comes
+bulk, until it is old: then it stands with the rest, here as on the broker, or calls that never end
+would keep it in this worker's hand for ever.
 """
 
 from __future__ import annotations
@@ -19,6 +22,7 @@ from collections.abc import Callable
 
 from headrace.fit import Fit
 from headrace.model import Batching
+from headrace.records import Queue
 from headrace.worker.take import Held
 
 #: Run a batch whose nearest deadline leaves no more than this beside its own run time.
@@ -36,11 +40,12 @@ class Gather:
         free: Callable[[], int],
         run: Callable[[list[Held]], None],
         expired: Callable[[Held], None],
+        ageing_s: float,
         may_risk: Callable[[], bool] = lambda: True,
     ) -> None:
         self.batching, self._fit = batching, fit
         self._free, self._run, self._expired = free, run, expired
-        self._may_risk = may_risk
+        self._ageing_s, self._may_risk = ageing_s, may_risk
         self.waiting: deque[Held] = deque()
         self.bulk: deque[Held] = deque()  # fills what the others leave free
         self.apart: deque[list[Held]] = deque()
@@ -49,8 +54,20 @@ class Gather:
         self._freed_at = 0.0
 
     def add(self, held: Held) -> None:
-        (self.bulk if held.bulk else self.waiting).append(held)
+        if held.queue is Queue.AGAIN:
+            self.waiting.insert(self.again(), held)
+        else:
+            (self.bulk if held.queue is Queue.BULK else self.waiting).append(held)
         self.ask()
+
+    def again(self) -> int:
+        """How many of those that wait run again: they stand in front."""
+        count = 0
+        for held in self.waiting:
+            if held.queue is not Queue.AGAIN:
+                break
+            count += 1
+        return count
 
     def first(self, batch: list[Held]) -> None:
         """This batch next, as it is."""
@@ -83,7 +100,10 @@ class Gather:
             apart = self._unexpired(self.apart.popleft(), now)
             if apart:
                 return apart
-        while self.bulk and len(self.waiting) < self.batching.max_size:
+        aged = now - self._ageing_s
+        while self.bulk and (
+            len(self.waiting) < self.batching.max_size or self.bulk[0].job.published <= aged
+        ):
             self.waiting.append(self.bulk.popleft())
         if not self.waiting or self._worth_waiting(now):
             return []
@@ -111,7 +131,7 @@ class Gather:
     def _worth_waiting(self, now: float) -> bool:
         """True, with a timer set, where the policy lets the batch wait for more."""
         wait_ms, size = self.batching.max_wait_ms, len(self.waiting)
-        if not wait_ms or size >= self.batching.max_size:
+        if not wait_ms or size >= self.batching.max_size or self.again():
             return False
         left_s = max(self.waiting[0].taken, self._freed_at) + wait_ms / 1000 - now
         if left_s <= 0:

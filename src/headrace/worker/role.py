@@ -39,7 +39,7 @@ from headrace.httpserver import HttpServer, Request
 from headrace.model import Batching
 from headrace.monitoring import TO_MONITOR
 from headrace.objects.port import Objects
-from headrace.records import Priority, queue_name
+from headrace.records import Queue, queue_name
 from headrace.settings import JobsSettings, ModelSettings
 from headrace.signature import Card
 from headrace.store.door import StoreDoor
@@ -125,6 +125,7 @@ class Worker:
             free=self._free,
             run=self._run,
             expired=self._drop,
+            ageing_s=jobs.ageing_s,
             may_risk=self._may_risk,
         )
         self._sampler: Sampler | None = None
@@ -143,6 +144,7 @@ class Worker:
         ]
         self._intake: Intake | None = None
         self._bulk_intake: Intake | None = None
+        self._again_intake: Intake | None = None
         self._depth = Depth(0, 0)
         self._leaving = False
         self._metrics_url = ""
@@ -287,6 +289,9 @@ class Worker:
         room = self._free() * size + ahead - len(self._gather.waiting)
         # Rounded up: a parcel too many waits here, one too few would leave a slot idle.
         parcels = max(0, math.ceil(room / self._take.per_delivery))
+        if self._again_intake:  # beside the others' room: they are few, and go before them
+            first = (quick and self._up()) or room > 0
+            self._again_intake.want(size if first and self._gather.again() < size else 0)
         self._intake.want(parcels)
         if self._bulk_intake:  # what the others leave free
             spare = not self._depth.waiting and len(self._gather.bulk) < size
@@ -410,9 +415,9 @@ class Worker:
             host, port = metrics_listen
             server = HttpServer(self._on_request, lambda _: None, _plain_refusal, 1024)
             self._metrics_url = f"http://{host}:{await server.open(host, port)}/metrics"
-        self._intake = await self._broker.take(self.workload, self._take.on_delivery)
-        queue = queue_name(self.workload, Priority.BULK)
-        self._bulk_intake = await self._broker.take(queue, self._take.on_bulk)
+        self._intake = await self._pull(Queue.INTERACTIVE)
+        self._bulk_intake = await self._pull(Queue.BULK)
+        self._again_intake = await self._pull(Queue.AGAIN)
         await self._broker.listen(TO_WORKERS, self._announce)
         await self._broker.listen(to_workers_of(self.workload), self._take.on_cancel)
         self._broker.on_restored(self._announce)
@@ -428,6 +433,10 @@ class Worker:
         ]
         if self._sampler:
             self._tasks.append(asyncio.create_task(self._sampler.keep_telling()))
+
+    async def _pull(self, queue: Queue) -> Intake:
+        take = partial(self._take.on_delivery, queue=queue)
+        return await self._broker.take(queue_name(self.workload, queue), take)
 
     async def _fetch(self, place: Place) -> None:
         """Until the version is here. Whoever deploys it reads in the announcements why it is not:
@@ -471,7 +480,7 @@ class Worker:
         """Take no more, give back what does not run, finish what does, reply, leave."""
         self._leaving = True
         began = time.monotonic()
-        for intake in (self._intake, self._bulk_intake):
+        for intake in (self._intake, self._bulk_intake, self._again_intake):
             if intake:
                 await intake.close()
         for held in self._claims.close():

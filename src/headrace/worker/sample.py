@@ -20,7 +20,7 @@ from headrace.monitoring import Monitor, Sample, Samples, Value, at_path, kept, 
 from headrace.worker.take import Held
 
 TELL_EVERY_S = 2.0
-#: Of larger inputs and results nothing is read but their size: they are not held on to.
+#: Larger inputs and results are not held on to: nothing of them is read.
 LARGEST = 65_536
 #: A message of samples is cut there: a broker takes only so much.
 MOST_A_MESSAGE = 500

@@ -15,7 +15,7 @@ from headrace.errors import Invalid, Problem, Unavailable
 from headrace.failpoints import failpoint
 from headrace.jobs import Job, Outcome, read_cancel, read_parcel
 from headrace.objects.port import ObjectMissing, Objects
-from headrace.records import Claim
+from headrace.records import Claim, Queue
 from headrace.telemetry.metrics import WorkerMetrics
 
 CANCELS_KEPT = 10_000  # of jobs that have not come to this worker, and mostly never will
@@ -75,12 +75,18 @@ class Held:
     """A job in this worker's hand: what to run, how to settle it, since when."""
 
     __slots__ = (
-        "body", "bulk", "cancelled", "claim", "crashes", "deadline", "gathered_ms", "job", "parcel",
-        "taken",
+        "body", "cancelled", "claim", "crashes", "deadline", "gathered_ms", "job", "parcel",
+        "queue", "taken",
     )  # fmt: skip
 
-    def __init__(self, job: Job, parcel: Parcel | Twins, taken: float, bulk: bool = False) -> None:
-        self.job, self.parcel, self.taken, self.bulk = job, parcel, taken, bulk
+    def __init__(
+        self,
+        job: Job,
+        parcel: Parcel | Twins,
+        taken: float,
+        queue: Queue = Queue.INTERACTIVE,
+    ) -> None:
+        self.job, self.parcel, self.taken, self.queue = job, parcel, taken, queue
         self.body = job.body
         self.deadline = job.deadline
         self.claim: Claim | None = None  # of a stored job, once it is this worker's
@@ -120,21 +126,19 @@ class Take:
         self._cancelled: dict[tuple[str, int], None] = {}
         self._background = Background()
 
-    def on_bulk(self, delivery: Delivery) -> None:
-        self.on_delivery(delivery, bulk=True)
-
-    def on_delivery(self, delivery: Delivery, bulk: bool = False) -> None:
+    def on_delivery(self, delivery: Delivery, queue: Queue = Queue.INTERACTIVE) -> None:
         jobs = read_parcel(delivery.data)
         failpoint("worker.taken")
         now = time.time()
         parcel = Parcel(delivery, len(jobs), now)
         # Down at once: expecting more than comes means asking for too little, and small batches.
-        fewer = len(jobs) < self.per_delivery
-        self.per_delivery += (len(jobs) - self.per_delivery) / (2 if fewer else 8)
+        if queue is not Queue.AGAIN:  # those come one by one, and say nothing of the others
+            fewer = len(jobs) < self.per_delivery
+            self.per_delivery += (len(jobs) - self.per_delivery) / (2 if fewer else 8)
         if parcel.attempt > 1:
             self._metrics.redelivered(len(jobs))
         for job in jobs:
-            self._take(Held(job, parcel, now, bulk))
+            self._take(Held(job, parcel, now, queue))
 
     def _take(self, held: Held) -> None:
         job, parcel = held.job, held.parcel
