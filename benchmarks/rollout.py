@@ -92,7 +92,7 @@ async def a_round(per_second: float, calm_s: float, hold_s: float) -> dict[str, 
                 await asyncio.sleep(2)  # warm
                 found = {kind: await one(on, kind, calm_s) for kind in KINDS}
             told.all_right()
-            await on.database.close()
+            await on.close()
     return found
 
 

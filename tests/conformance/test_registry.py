@@ -58,31 +58,21 @@ async def test_a_webhook_of_mlflow_is_verified(mlflow: Mlflow, tmp_path: Path) -
 
     port, model = free_port(), f"hooked-{secrets.token_hex(4)}"
     async with await asyncio.start_server(take, "127.0.0.1", port):
-        await told(mlflow, f"http://127.0.0.1:{port}/hooks")
         registry = opened(mlflow.url)
         await registry.open()
+        for secret in ("of yesterday, 24 letters", SECRET):
+            assert await registry.hook(f"http://127.0.0.1:{port}/hooks", secret) == ""
+        renewed = [await judged.get() for _ in range(6)]
         write(tmp_path / "one", model, "one")
         made = await registry.register(inspect(tmp_path / "one", Rules()))
         await registry.point(model, "production", made.number)
         first, again, forged = [await asyncio.wait_for(judged.get(), 60) for _ in range(3)]
         await registry.close()
+    assert [each.status for each in renewed] == [401, 401, 401, 200, 200, 401]
+    assert judged.empty(), "one webhook, not two"
     assert first.status == 200 and first.hint is not None and first.hint.model == model
     assert again == Judged(200)
     assert forged.status == 401
-
-
-async def told(mlflow: Mlflow, url: str) -> None:
-    async with httpx.AsyncClient() as client:
-        answer = await client.post(
-            f"http://127.0.0.1:{mlflow.node.port}/api/2.0/mlflow/webhooks",
-            json={
-                "name": "headrace",
-                "url": url,
-                "events": [{"entity": "MODEL_VERSION_ALIAS", "action": "CREATED"}],
-                "secret": SECRET,
-            },
-        )
-        assert answer.status_code == 200, answer.text
 
 
 @pytest.mark.parametrize("question", QUESTIONS)

@@ -20,7 +20,7 @@ from headrace.settings import load
 from headrace.store.engine import Database
 from headrace.store.scaling import Scaling
 from headrace.testing.house import TestHouse, until
-from headrace.testing.load import Load, OpenLoad, get, post
+from headrace.testing.load import Load, OpenLoad, post
 
 MODELS = square(0.04, max_size=1)
 #: 40 ms are 2.4 s of the policy's clock; 25 calls a second are 25 of its minute.
@@ -107,9 +107,6 @@ async def test_nobody_works_where_nobody_calls_and_who_calls_is_answered(tmp_pat
         try:
             for turn in range(2):
                 await paced.workers({0}, "nobody is left")
-                assert (await get(house.port, "/health/ready")).status == 200, "it rests"
-                refused = await post(house.port, "/models/square/predict", 7)
-                assert refused.status == 503 and int(refused.headers["retry-after"]) > 0
                 began = time.monotonic()
                 view = await desk.until(await desk.submit("square", turn), wait_s=SOME_S)
                 assert view["state"] == "succeeded", view

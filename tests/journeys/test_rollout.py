@@ -146,4 +146,4 @@ async def test_no_call_fails_whatever_is_rolled_out(tmp_path: Path) -> None:
                 await stored
         told.all_right()
         await raising(on)
-        await on.database.close()
+        await on.close()

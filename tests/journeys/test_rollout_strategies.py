@@ -261,4 +261,4 @@ async def test_worker_by_worker_and_in_the_shadow(tmp_path: Path) -> None:
             await in_the_shadow(on)
             await out_of_the_shadow(on)
         told.all_right()
-        await on.database.close()
+        await on.close()

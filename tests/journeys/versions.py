@@ -93,6 +93,10 @@ class Scene:
         self.database = Database(url, connections=1, timeout_s=20.0)
         self.deploying = Deploying(self.database)
 
+    async def close(self) -> None:
+        await self.database.close()
+        await self.desk.registry.close()
+
     async def register(self, **what: Any) -> int:
         """A version that is so; its number is its mark, unless it says another."""
         known = len(await self.desk.registry.versions("tiny"))

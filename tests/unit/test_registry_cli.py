@@ -148,3 +148,23 @@ def test_serve_becomes_mlflow(run, tmp_path, monkeypatch):
 def test_without_mlflow_serve_says_what_to_install(run):
     result = run("serve", "--python", "/bin/false")
     assert result.exit_code == 2 and f"mlflow=={serve.PINNED}" in result.output
+
+
+HOOKED = '[registry]\nwebhook_secrets = "hooks.txt"\n'
+LISTENS = '[control]\nlisten = "127.0.0.1:9"\n'
+
+
+@pytest.mark.parametrize(
+    ("settings", "secret", "code", "words"),
+    [
+        ("", "", 2, "control.listen is not set"),
+        (LISTENS, "", 2, "registry.webhook_secrets names no file"),
+        (LISTENS + HOOKED, "short", 2, "its first line"),
+        (LISTENS + HOOKED, "a secret of 22 letters", 1, "a folder sends no webhooks"),
+    ],
+)
+def test_why_nobody_sends_webhooks(run, tmp_path, settings, secret, code, words):
+    (tmp_path / "headrace.toml").write_text(settings)
+    (tmp_path / "hooks.txt").write_text(secret + "\n")
+    result = run("hook")
+    assert result.exit_code == code and words in " ".join(result.output.split()), result.output

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 import typer
 
 from headrace.cli.control import ControlUrl, TokenFile, reach
-from headrace.cli.told import DEFAULT_FILE, File, Json, console, say_json
+from headrace.cli.told import DEFAULT_FILE, File, Json, console, say_error, say_json
 
 if TYPE_CHECKING:
     from headrace.registry.audit import Entry
@@ -35,6 +35,7 @@ registry = typer.Typer(
       headrace registry register folder/       a new version: inspected, never run
       headrace registry log iris               who moved an alias, when, and why
       headrace registry serve                  an MLflow server on this machine
+      headrace registry hook                   have it tell the house what moves
 
     Without registry.url in the settings it is a folder in house.state, and needs nothing.
     `headrace promote` puts a version into production.
@@ -219,6 +220,53 @@ def serve(
     sys.stdout.flush()
     command = mlflow.command(python, host, int(port))
     os.execve(python, command, environment)  # noqa: S606 - signals come to it as to us
+
+
+@registry.command()
+def hook(
+    to: Annotated[
+        str,
+        typer.Argument(
+            help="Of the house's control API.",
+            metavar="URL",
+            show_default="http://, control.listen of the settings, /hooks/registry",
+        ),
+    ] = "",
+    file: File = DEFAULT_FILE,
+    url: Registry_ = "",
+) -> None:
+    """Have MLflow send the house a signed webhook whenever an alias moves.
+
+    \b
+      headrace registry hook
+      headrace registry hook https://control.example.org/hooks/registry
+
+    The secret is the first line of the file that registry.webhook_secrets names; after a rotation
+    the same command renews it. One is sent at once: the exit status is 1 where the house did not
+    take it. Without webhooks the house finds what has moved within two seconds anyway.
+
+    MLflow refuses http:// and private addresses unless its server was told otherwise: by
+    `headrace registry serve --private-webhooks`, for one.
+    """
+    from headrace.registry.choose import webhook_secrets
+    from headrace.registry.hooks import mlflow_secret
+    from headrace.settings import SettingsError
+
+    settings = settled(file)
+    place = to or (settings.control.listen and f"http://{settings.control.listen}/hooks/registry")
+    if not place:
+        raise typer.BadParameter("control.listen is not set: name one", param_hint="URL")
+    secrets = webhook_secrets(settings)
+    if not secrets:
+        raise SettingsError("registry.webhook_secrets names no file: the house takes no webhooks")
+    try:
+        mlflow_secret(secrets[0])
+    except ValueError as error:
+        raise SettingsError(f"registry.webhook_secrets: its first line: {error}") from None
+    if failed := at(file, url, lambda desk: desk.registry.hook(place, secrets[0])):
+        say_error(f"{place} did not take the webhook that was sent to try it: {failed}")
+        raise typer.Exit(1)
+    console().print(f"[bold]{place}[/]  took a webhook, and gets one for each move", soft_wrap=True)
 
 
 def of_the_house(model: str, limit: int, file: str, control: str, token_file: str) -> list[Entry]:

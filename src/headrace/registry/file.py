@@ -21,6 +21,7 @@ from urllib.parse import unquote, urlsplit
 
 import msgspec
 
+from headrace.errors import Invalid
 from headrace.registry import disk
 from headrace.registry.port import Inspected, State
 from headrace.registry.refusals import Rejected, no_version, unavailable
@@ -69,6 +70,9 @@ class FileRegistry:
 
     async def point(self, model: str, alias: str, number: int | None) -> int | None:
         return await self._run(self._point, model, alias, number)
+
+    async def hook(self, url: str, secret: str) -> str:
+        raise Invalid("a folder sends no webhooks, and needs none: deploy looks every 2 s")
 
     async def chunks(self, version: Version, file: File) -> AsyncIterator[bytes]:
         path = self._at(version.model, version.number) / "files" / file.path

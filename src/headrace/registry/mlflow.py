@@ -6,7 +6,7 @@
           artifacts/headrace/DIGEST/model.onnx
       alias production
 
-No client library of MLflow: fifteen requests do, and `mlflow-skinny` alone is 116 MB. The server
+No client library of MLflow: nineteen requests do, and `mlflow-skinny` alone is 116 MB. The server
 must serve artifacts itself (`--serve-artifacts`, its default).
 """
 
@@ -39,7 +39,7 @@ from headrace.registry.version import (
     version_of,
 )
 
-EXPERIMENT = "headrace"
+EXPERIMENT = HOOK = "headrace"
 LISTING_TAG, MANIFEST_TAG = "headrace.listing", "headrace.manifest"
 CHUNK = 1 << 20
 PAGE = 100
@@ -47,6 +47,8 @@ MAX_PAGES = 200
 MAX_ANSWER = 64 << 20  # a page of a hundred versions has 17 MB at most
 _API, _ARTIFACTS = "/api/2.0/mlflow/", "/api/2.0/mlflow-artifacts/artifacts/"
 _SCHEME = "mlflow-artifacts:/"
+_ALIAS = "MODEL_VERSION_ALIAS"
+_EVENTS = [{"entity": _ALIAS, "action": "CREATED"}, {"entity": _ALIAS, "action": "DELETED"}]
 _T = TypeVar("_T")
 
 
@@ -150,6 +152,23 @@ class MlflowRegistry:
         else:
             await self._post("registered-models/alias", **said, version=str(number))
         return before
+
+    async def hook(self, url: str, secret: str) -> str:
+        said = {"name": HOOK, "url": url, "events": _EVENTS, "secret": secret, "status": "ACTIVE"}
+        known = [
+            hook.webhook_id
+            async for answer in self._pages("webhooks", {})
+            for hook in answer.webhooks
+            if hook.url == url
+        ]
+        for hook_id in known:
+            await self._ask("PATCH", f"webhooks/{hook_id}", said)
+        if not known:
+            known = [self._there((await self._post("webhooks", **said)).webhook).webhook_id]
+        tried = self._there((await self._post(f"webhooks/{known[0]}/test")).result)
+        if tried.success:
+            return ""
+        return f"{tried.response_status or ''} {tried.error_message or ''}".strip()[:300]
 
     async def chunks(self, version: Version, file: File) -> AsyncIterator[bytes]:
         source = (await self._entry(version.model, version.number)).source
@@ -314,6 +333,17 @@ class _Run(msgspec.Struct):
     info: _Info
 
 
+class _Hook(msgspec.Struct):
+    webhook_id: str
+    url: str = ""
+
+
+class _Tried(msgspec.Struct):
+    success: bool = False
+    response_status: int | None = None
+    error_message: str | None = None
+
+
 class _Experiment(msgspec.Struct):
     experiment_id: str
 
@@ -328,6 +358,9 @@ class _Answer(msgspec.Struct):
     run: _Run | None = None
     experiment: _Experiment | None = None
     experiment_id: str = ""
+    webhook: _Hook | None = None
+    webhooks: list[_Hook] = []
+    result: _Tried | None = None
     next_page_token: str = ""
     error_code: str = ""
     message: str = ""

@@ -62,5 +62,9 @@ class Registry(Protocol):
         """Lets the alias name that version (None: nothing); gives what it named before. Raises
         NotFound; Invalid. People come through `promote.promote`, which writes down who and why."""
 
+    async def hook(self, url: str, secret: str) -> str:
+        """A signed webhook goes there whenever an alias moves; told again, with that secret. One is
+        sent at once: "", or why it was not taken. Raises Invalid where none are sent."""
+
     def chunks(self, version: Version, file: File) -> AsyncIterator[bytes]:
         """The bytes as they come, unverified: for `fetch.fetch` alone. Raises NotFound."""

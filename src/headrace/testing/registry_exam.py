@@ -14,7 +14,8 @@ from pathlib import Path
 
 import msgspec
 
-from headrace.errors import NotFound, Refusal
+from headrace.errors import Invalid, NotFound, Refusal
+from headrace.house import free_port
 from headrace.registry.fetch import fetch
 from headrace.registry.inspect import inspect
 from headrace.registry.port import Inspected, Registry
@@ -129,6 +130,16 @@ class Exam:
                 (given.folder / "notes.txt").write_bytes(change)
                 await self._refused(Rejected, registry.register(given))
             assert await registry.versions(self._model("iris")) == []
+
+    async def a_webhook_comes_or_is_refused(self) -> None:
+        """To an address where nobody is: who sends any says that it was not taken."""
+        async with self._open() as registry:
+            place = f"http://127.0.0.1:{free_port()}/hooks"
+            for secret in ("it has 16 letters", "another 16 letters"):
+                try:
+                    assert await registry.hook(place, secret), "nobody was there"
+                except Invalid:
+                    return
 
     # -- what the questions share --------------------------------------------------------------
 
