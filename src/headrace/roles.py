@@ -139,6 +139,7 @@ async def run_autoscale(settings: Settings) -> None:
     except ImportError as error:
         hint = "install it with: pip install 'headrace[autoscale]'"
         raise SettingsError(f"autoscale.mode needs {error.name}; {hint}") from error
+    _check_zones(settings)
     stop = Stop()
     notify, orchestrator = notify_of(settings), orchestrator_of(settings)
     broker = broker_of(settings, "autoscale")
@@ -156,6 +157,19 @@ async def run_autoscale(settings: Settings) -> None:
         await orchestrator.close()
     await broker.close()
     await door.close()
+
+
+def _check_zones(settings: Settings) -> None:
+    """Not when settings are read: other roles may run where there are no zone files."""
+    from headrace.autoscale.schedule import UnknownZone, zone_of
+
+    for name, policy in settings.policies().items():
+        for number, entry in enumerate(policy.schedule):
+            try:
+                zone_of(entry.zone)
+            except UnknownZone as error:
+                place = f"models.{name}.scale.schedule[{number}]"
+                raise SettingsError(f"{place}: zone = {error}") from None
 
 
 async def run_deploy(settings: Settings) -> None:
@@ -336,4 +350,10 @@ def main(arguments: list[str]) -> None:
 if __name__ == "__main__":
     import sys
 
-    main(sys.argv[1:])
+    import structlog
+
+    try:
+        main(sys.argv[1:])
+    except SettingsError as error:  # in one line: the house will try again, and it comes again
+        structlog.get_logger("headrace").error("the settings are wrong", reason=str(error))
+        sys.exit(2)

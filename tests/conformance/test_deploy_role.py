@@ -323,6 +323,20 @@ async def test_files_that_are_not_what_was_registered_never_get_a_worker(town):
         assert await town.order("start") != "yes"
 
 
+async def test_a_new_house_whose_production_is_refused_serves_its_own_files_and_says_so(town):
+    await town.register(1)
+    await town.promote(1)
+    [weights] = town.desk.registry.folder.glob("wine/1/files/w.safetensors")
+    weights.chmod(0o600)
+    weights.write_bytes(weights.read_bytes()[:-1] + b"\xff")
+    async with town.deployer(alias_back=False):
+        await town.serves(0)
+        back = await town.ended(1, "rolled-back")
+        assert (back.from_version, "is not what was registered" in back.why) == (0, True)
+        assert [each.state for each in town.told] == ["started", "rolled-back"]
+    assert town.hands.counts == {"wine": 2}
+
+
 async def test_of_two_deployers_and_a_hundred_hints_one_rollout_comes(town):
     for number in (1, 2, 3):
         await town.register(number)

@@ -6,6 +6,8 @@ import asyncio
 import io
 import itertools
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -333,3 +335,21 @@ async def test_the_broker_is_killed_under_load(tmp_path: Path) -> None:
         assert [entry["role"] for entry in house.logged("role ended")] == ["broker"] * 3
         assert house.pids("broker") != [broker]
         await house.ready(5)
+
+
+def test_a_role_whose_settings_are_wrong_says_so_in_one_line(tmp_path):
+    (tmp_path / "headrace.toml").write_text("""
+        [autoscale]
+        mode = "shadow"
+        [models.square]
+        class = "models:Square"
+        [[models.square.scale.schedule]]
+        start = "08:00"
+        end = "10:00"
+        zone = "Europe/Nowhere"
+        """)
+    command = [sys.executable, "-m", "headrace.roles", "autoscale", str(tmp_path / "headrace.toml")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    [line] = (done.stdout + done.stderr).splitlines()
+    assert done.returncode == 2
+    assert "models.square.scale.schedule[0]: zone = 'Europe/Nowhere'" in line

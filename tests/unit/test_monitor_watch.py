@@ -106,6 +106,21 @@ def test_labels_meet_their_predictions_whichever_comes_first():
     assert watch.look(AT + 3_601).quality == (), "out of its window"
 
 
+def test_quality_is_judged_of_each_segment():
+    watch = Watch("wine", POLICY)
+    heard(watch, samples(200, segment="north", prefix="n"))
+    heard(watch, samples(200, segment="south", prefix="s"))
+    watch.label(Label(f"n-{n}", "yes", AT, AT) for n in range(200))
+    watch.label(Label(f"s-{n}", "no" if n < 100 else "yes", AT, AT) for n in range(200))
+    seen = watch.look(AT).quality
+    assert {q.segment: (q.verdict, q.labels) for q in seen} == {
+        "": ("bad", 400),
+        "north": ("good", 200),
+        "south": ("bad", 200),
+    }
+    assert "segment south: accuracy 0.5" in seen[2].text
+
+
 def test_quality_of_segments_is_bounded_too():
     watch = Watch("wine", POLICY)
     for n in range(2 * SEGMENTS_MOST):
