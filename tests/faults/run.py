@@ -43,6 +43,7 @@ class Asked:
     rate: float = 500.0
     connections: int = 64
     bug: str = ""
+    old: str = ""
     gateways: int = 2
     workers: int = 3
     clerks: int = 2
@@ -62,7 +63,7 @@ class Outcome:
     sha256: str
     wall_s: float
     quiet_s: float
-    acted: set[str]  # of the bugs
+    acted: set[str]  # of the bugs, and of other releases
 
     def record(self) -> dict[str, Any]:
         """For the books of all runs."""
@@ -161,8 +162,8 @@ async def run(
     watcher, began = watcher or Nobody(), time.monotonic()
     play = Play(
         folder, quiet_s=asked.quiet_s, stage=watcher.stage, broker=asked.broker,
-        database=asked.database, bug=asked.bug, gateways=asked.gateways, workers=asked.workers,
-        clerks=asked.clerks, work_ms=asked.work_ms, environment=environment,
+        database=asked.database, bug=asked.bug, old=asked.old, gateways=asked.gateways,
+        workers=asked.workers, clerks=asked.clerks, work_ms=asked.work_ms, environment=environment,
     )  # fmt: skip
     async with play:
         scene, ledger = play.scene, play.ledger
@@ -185,6 +186,9 @@ async def run(
             acting = nemesis.carry_out(strikes, watcher.struck)
         await _both(submitting, asyncio.create_task(acting), load, watcher)
     wall_s = time.monotonic() - began
+    roles = asked.old.partition(":")[0].split(",") if asked.old else []
+    if missing := {f"old-{role}" for role in roles} - scene.acted():
+        raise Void(f"no process of another release: {', '.join(sorted(missing))}")
     return Outcome(
         asked, play.verdict, play.ledger.sha256, wall_s, play.quiet_s, play.scene.acted()
     )
@@ -257,6 +261,9 @@ def _ask(arguments: list[str] | None) -> tuple[Asked, str, str]:
     parser.add_argument("--apart-s", type=float, default=default.apart_s, help="of strikes")
     parser.add_argument("--only", default="", help="strike this role alone: " + ", ".join(ROLES))
     parser.add_argument("--bug", default="", help="seeded bugs of tests/faults/bugs")
+    parser.add_argument(
+        "--old", default="", help="roles that run another release: worker,gateway:/other/src"
+    )
     parser.add_argument("--json", default="", help="append the record to this file")
     parser.add_argument("--keep", default="", help="folder for ledger, runs and log of the house")
     given = vars(parser.parse_args(arguments))

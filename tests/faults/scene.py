@@ -33,6 +33,8 @@ OBJECTS = "bodies"  # the folder of the bucket
 STAMP_BYTES = 52  # before each object: magic, time, length, digest
 #: Read by bugs/sitecustomize.py alone.
 BUG, ACTED = "HEADRACE_FAULTS_BUG", "HEADRACE_FAULTS_ACTED"
+#: Read by releases/sitecustomize.py alone.
+OLD = "HEADRACE_FAULTS_OLD"
 
 TOML = """
     [house]
@@ -69,6 +71,7 @@ class Scene:
         broker: str = "nats",
         database: str = "sqlite",
         bug: str = "",
+        old: str = "",
         gateways: int = 2,
         workers: int = 3,
         clerks: int = 2,
@@ -78,17 +81,20 @@ class Scene:
         database_folder: Path | None = None,
         environment: dict[str, str] | None = None,
     ) -> None:
-        """`stored`: every input and result lies in an object store. `proxied`: `proxy` stands
-        before that, else before PostgreSQL. `database_folder`: of the SQLite file."""
+        """`old`: "worker,gateway:/other/src", roles that run another release. `stored`: every input
+        and result lies in an object store. `proxied`: `proxy` stands before that, else before
+        PostgreSQL. `database_folder`: of the SQLite file."""
         self.folder, self._asked = folder, (broker, database)
         self._toml = TOML.format(gateways=gateways, workers=workers, clerks=clerks)
         self._work_s = work_ms / 1000
         self._environment = {RUNS: str(folder / "runs"), WORK_MS: f"{work_ms:g}"}
         self._environment |= environment or {}
-        if bug:
-            paths = [str(HERE / "bugs"), os.environ.get("PYTHONPATH", "")]
+        if bug or old:
+            if bug and old:
+                raise ValueError("bugs are of this release alone")
+            paths = [str(HERE / ("bugs" if bug else "releases")), os.environ.get("PYTHONPATH", "")]
             self._environment |= {
-                BUG: bug,
+                **({BUG: bug} if bug else {OLD: old}),
                 ACTED: str(folder / "acted"),
                 "PYTHONPATH": os.pathsep.join(filter(None, paths)),
             }
@@ -110,7 +116,7 @@ class Scene:
         return sum(not line.startswith(b"0 ") for line in lines)
 
     def acted(self) -> set[str]:
-        """The bugs that did what they are for."""
+        """The bugs that did what they are for, and the roles that ran another release."""
         path = self.folder / "acted"
         return set(path.read_text().split()) if path.exists() else set()
 
