@@ -201,7 +201,11 @@ async def test_the_workers_of_the_version_that_serves_are_scaled(town):
         route = Route("ocr", 2, (Share(3, 0), Share(4, WHOLE)))
         await deploying.commit(Change(model="ocr", rollout=to_4, route=route))
         town.hands.count = 30
-        await busy(town, role)
+        await busy(town, role, minutes=1)
+        said = Announcement("new", "ocr", True, "", None, 1, 1, 0, 0, 0, True, 500.0, 0.0, 1)
+        town.say(said)
+        await busy(town, role, minutes=3)
+        assert await town.scaling.starts("ocr") == [], "deploy had asked for it"
         assert town.hands.count == 30
         assert "a version is being rolled out" in (await town.last()).reason
         assert town.hands.asked == {"ocr@3", "ocr@4"}

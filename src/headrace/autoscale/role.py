@@ -163,6 +163,8 @@ class Autoscale:
         for notice in await model.settle(scaling, now):
             self._tell(notice)
         workload, rolling, shared = await self._placed(name)
+        if rolling:
+            model.starts.forget()
         status, why = await self._apply.status(workload)
         hands = await scaling.overrides(name, now)
         standing = Standing(
@@ -176,7 +178,7 @@ class Autoscale:
         if not await scaling.put_decision(row):
             return  # another was first, and applies its own
         outcome = await self._apply(made, workload, status, why, by_rollout=bool(shared))
-        if outcome == DONE and status is not None and not shared:
+        if outcome == DONE and status is not None and not rolling:
             model.starts.asked(status.desired, made.count, self._pace.now())
         await scaling.applied(name, row.minute, outcome)
         if row.count != row.asked:

@@ -22,6 +22,10 @@ class Starts:
         for _ in range(min(len(self._asked), before - count)):
             self._asked.pop()
 
+    def forget(self) -> None:
+        """Somebody else starts workers, too: who is ready next may be theirs."""
+        self._asked.clear()
+
     def ready(self, now: float) -> float | None:
         """A worker is ready for the first time: how long it took, where it was asked for."""
         while self._asked and now - self._asked[0] > LOST_S:
