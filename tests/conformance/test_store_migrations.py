@@ -15,6 +15,7 @@ from alembic.migration import MigrationContext
 
 import headrace.store
 from headrace.records import State
+from headrace.store.engine import Database
 from headrace.store.migrate import HEAD, migrate, revision
 from headrace.store.tables import metadata
 
@@ -76,6 +77,40 @@ async def test_two_processes_migrate_at_once(url):
     said = [(await process.communicate())[0].split()[-1] for process in processes]
     assert [process.returncode for process in processes] == [0, 0, 0]
     assert sorted(said) == [b"False", b"False", b"True"]
+
+
+@pytest.mark.parametrize("statements", [3, 12, 30])
+async def test_who_dies_in_the_middle_leaves_nothing_half_made(url, statements):
+    script = textwrap.dedent("""
+        import asyncio, os, sys
+        from sqlalchemy import Engine, event
+        from headrace.store.engine import Database
+        from headrace.store.migrate import migrate
+
+        made = 0
+
+        @event.listens_for(Engine, "after_cursor_execute")
+        def count(connection, cursor, statement, *_):
+            global made
+            made += statement.lstrip().startswith(("CREATE", "ALTER"))
+            if made == int(sys.argv[2]):
+                os._exit(9)
+
+        asyncio.run(migrate(Database(sys.argv[1])))
+    """)
+    died = await asyncio.create_subprocess_exec(sys.executable, "-c", script, url, str(statements))
+    assert await died.wait() == 9
+
+    def difference(connection):
+        return compare_metadata(MigrationContext.configure(connection), metadata)
+
+    database = Database(url)
+    try:
+        assert await database.read(revision) == ""
+        assert await migrate(database)
+        assert await database.write(difference) == []
+    finally:
+        await database.close()
 
 
 async def test_before_the_schema_is_there_it_is_away_and_not_broken(url):
