@@ -8,5 +8,6 @@ books.py    the final state, from the API and straight from the database
 checker.py  pure: ledger + runs + final state -> verdict
 play.py      scene, ledger and loads, judged together
 bugs/        bugs on purpose: the harness must be able to fail
+releases/    roles that run another release
 run.py      all of it as one command
 """
