@@ -168,3 +168,12 @@ def test_why_nobody_sends_webhooks(run, tmp_path, settings, secret, code, words)
     (tmp_path / "hooks.txt").write_text(secret + "\n")
     result = run("hook")
     assert result.exit_code == code and words in " ".join(result.output.split()), result.output
+
+
+@pytest.mark.parametrize("past", [(), ("--registry", "file:///elsewhere")])
+def test_where_people_have_roles_nobody_promotes_past_the_house(two, tmp_path, past):
+    person = '[control.people.ann]\ntoken_sha256 = "' + "0" * 64 + '"\nrole = "operator"\n'
+    (tmp_path / "headrace.toml").write_text(person)
+    result = two("promote", "iris", "1", "--reason", "quietly", *past)
+    assert result.exit_code == 2 and "control.people says who may promote" in result.output
+    assert json.loads(two("list", "--json").stdout)["iris"] == {}

@@ -47,12 +47,14 @@ def promote(
       headrace promote iris none --to canary --reason "seen enough"
 
     It moves an alias in the registry: through the house, where one runs here or --control names it,
-    which then knows who you are, and begins the rollout. --registry goes past the house. `headrace
-    registry log` shows who moved what.
+    which then knows who you are, and begins the rollout. Without one, or with --registry, the
+    registry itself is asked: not where control.people says who may promote. `headrace registry log`
+    shows who moved what.
     """
     from headrace.client import promotion as asks
     from headrace.client.control import SOCKET, is_served
     from headrace.registry.promote import promote as move
+    from headrace.settings import SettingsError
 
     number = numbered(version)
     done: Promotion | Entry
@@ -68,6 +70,11 @@ def promote(
             say_hint(f"headrace rollout show {model} --watch")
     else:
         said = "--registry" if url else "no house runs here"
+        if settled(file).control.people:
+            raise SettingsError(
+                f"{said}: control.people says who may promote, and the house alone knows who you "
+                "are: --control names its API"
+            )
         say_hint(f"{said}: the registry itself is asked, and no house is told")
         done = at(
             file,
