@@ -35,7 +35,7 @@ run: $(RUN_VENV)/.stamp  ## Fetch the eKYC models, start the house, call it on r
 	$(RUN_VENV)/bin/python examples/ekyc/run.py
 
 test: $(VENV)/.stamp $(MLFLOW_VENV)/.stamp check  ## All checks and all tests: unit, conformance, journeys, examples
-	@dev/need npm chromium postgres rabbitmq-server redis-server faketime strace systemd-analyze buildah
+	@dev/need npm chromium chromedriver postgres rabbitmq-server redis-server faketime strace systemd-analyze buildah
 	$(BIN)/python examples/ekyc/fetch.py
 	$(BIN)/pytest --durations=30 tests/conformance tests/bad_input tests/journeys tests/examples tests/faults
 

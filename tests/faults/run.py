@@ -181,8 +181,9 @@ async def run(
             acting = nemesis.carry_out(_strikes(asked), watcher.struck)
         else:
             nemesis = Nemesis(
-                scene, ledger, scene.runs_begun, lambda: scene.runs_begun() >= asked.jobs
-            )
+                scene, ledger, scene.runs_begun, lambda: scene.runs_begun() >= asked.jobs,
+                at_work=asked.at_work,
+            )  # fmt: skip
             acting = nemesis.carry_out(strikes, watcher.struck)
         await _both(submitting, asyncio.create_task(acting), load, watcher)
     wall_s = time.monotonic() - began

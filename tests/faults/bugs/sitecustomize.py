@@ -197,9 +197,7 @@ def no_fencing(jobs: Any) -> None:
         given_back = [each for each in endings if each.state.value == "waiting"]
         ended = {each.id: each for each in endings if each.state.value != "waiting"}
         written = honest(self, connection, given_back) if given_back else set()
-        rows = connection.execute(
-            jobs._ENDED.add_columns(jobs.jobs.c.state).where(jobs.jobs.c.id.in_(list(ended)))
-        ).all()
+        rows = connection.execute(jobs._OWNED, {"b_ids": list(ended)}).all()
         for row in rows:
             if row.attempt != ended[row.id].attempt or row.state != "running":
                 acted("no-fencing")
