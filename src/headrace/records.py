@@ -205,11 +205,6 @@ def new_job_id(place: int) -> str:
     return f"{new_id()[:-4]}{place:04x}"
 
 
-def place_of(job_id: str) -> int:
-    """Its bucket."""
-    return int(job_id[-4:], 16)
-
-
 def made(job_id: str) -> float:
     """When an id was made, in Unix seconds; infinity for what is none."""
     try:

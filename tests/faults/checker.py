@@ -272,7 +272,9 @@ def _judge_runs(accounts: Accounts, told: dict[str, Told], verdict: Verdict) -> 
             verdict.broken["wrong"].append(f"{row.key}: {row.state} without a run")
     repeats = sum(runs.values()) - len(runs)
     verdict.counts["runs"], verdict.counts["repeats"] = sum(runs.values()), repeats
-    without = unexplained(accounts.events, accounts.runs) or []
+    without = unexplained(accounts.events, accounts.runs)
+    if without is None:
+        return
     verdict.counts["unexplained"] = len(without)
     if len(without) > accounts.unexplained_most:
         verdict.broken["repeated"] += [

@@ -230,7 +230,7 @@ def table(outcome: Outcome) -> Table:
         "duplicated": len(verdict.broken.get("duplicated", [])),
         "recovered": counts["recovered"],
         "runs, second ones, unexplained": f"{counts['runs']}, {counts['repeats']}, "
-                                          f"{counts['unexplained']}",
+                                          f"{counts.get('unexplained', 'not judged')}",
         "accept p50, p99": f"{ms['accept']['p50']}, {ms['accept']['p99']} ms",
         "requeue p50, p99": f"{ms['requeue']['p50']}, {ms['requeue']['p99']} ms "
                             f"({len(verdict.requeue_s)})",

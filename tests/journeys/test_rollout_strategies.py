@@ -18,9 +18,8 @@ import pytest
 from desk import Desk
 from versions import BATCH_S, MODELS, Scene, Told, calls, write
 
-from headrace.deployments import bucket, pick
+from headrace.deployments import bucket, pick, place_of
 from headrace.house import free_port
-from headrace.records import place_of
 from headrace.store.deploying import OrderKind
 from headrace.testing.house import Crowd, TestHouse, patience
 from headrace.testing.load import post, quantile

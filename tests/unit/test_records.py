@@ -4,6 +4,7 @@ import time
 
 import pytest
 
+from headrace.deployments import WHOLE, place_of
 from headrace.errors import Problem
 from headrace.records import (
     MOVES,
@@ -14,7 +15,6 @@ from headrace.records import (
     made,
     new_id,
     new_job_id,
-    place_of,
     problem_bytes,
     queue_name,
     read_problem,
@@ -33,6 +33,8 @@ def test_ids_sort_by_their_time_and_are_never_the_same():
 def test_an_id_of_a_job_says_its_bucket():
     ids = [new_job_id(place) for place in (0, 1, 9_999)]
     assert [place_of(job) for job in ids] == [0, 1, 9_999]
+    before = {place_of(new_id()) for _ in range(1000)}
+    assert max(before) < WHOLE and len(before) > 900, "of a release before: spread, and a bucket"
     assert all(len(job) == 32 and made(job) == pytest.approx(time.time(), abs=5) for job in ids)
     assert len({new_job_id(7) for _ in range(1000)}) == 1000
 

@@ -11,7 +11,7 @@ from msgspec import structs
 from headrace.errors import NotFound, Unavailable
 from headrace.registry.file import FileRegistry
 from headrace.registry.inspect import inspect
-from headrace.registry.kept import Kept
+from headrace.registry.kept import CREATED, LISTING, MANIFEST, Kept
 from headrace.registry.refusals import Rejected, unavailable
 from headrace.registry.rules import Rules
 from headrace.registry.version import Version
@@ -166,6 +166,18 @@ async def test_a_machine_that_has_not_got_what_was_decided_takes_nothing_else(re
     assert await again(kept).remembered("iris", 1) == version
     with pytest.raises(Unavailable):
         await kept.meant(registry, "iris", 2, "")
+
+
+@pytest.mark.parametrize("name", [LISTING, CREATED, MANIFEST])
+async def test_what_is_kept_about_a_version_may_be_damaged_too(name, registry, kept):
+    version = await kept.get(registry, "iris", 1)
+    folder = await kept.files(registry, version)
+    (folder / name).chmod(0o644)
+    (folder / name).write_bytes(b"\xff")
+    found = await kept.meant(registry, "iris", 1, version.digest)
+    assert found == version and await kept.files(registry, found) == folder
+    whole = b"\xff" not in (folder / name).read_bytes()
+    assert whole or name == CREATED, "two versions of one digest may say another time"
 
 
 async def test_a_damaged_file_is_noticed_and_fetched_again(registry, kept):

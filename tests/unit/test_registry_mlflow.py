@@ -191,3 +191,30 @@ async def test_who_keeps_artifacts_elsewhere_is_told_so(tmp_path):
 def test_a_url_names_a_host():
     with pytest.raises(ValueError, match="no host"):
         MlflowRegistry("mlflow:///x")
+
+
+@pytest.mark.parametrize(
+    ("result", "said"),
+    [
+        ({"success": True}, ""),
+        ({"success": False, "response_status": 401, "error_message": "no"}, "401 no"),
+        ({"success": False}, "no reason was given"),
+        ({}, "no reason was given"),
+    ],
+)
+@pytest.mark.parametrize("known", [False, True])
+async def test_a_webhook_that_was_not_taken_says_so_and_a_new_one_is_not_left(known, result, said):
+    asked = []
+
+    def answer(request):
+        asked.append((request.method, request.url.path.rpartition("/webhooks")[2]))
+        if request.method == "GET":
+            there = [{"webhook_id": "w1", "url": "http://house/hooks"}] if known else []
+            return saying(200, {"webhooks": there})(request)
+        if request.url.path.endswith("/test"):
+            return saying(200, {"result": result})(request)
+        return saying(200, {"webhook": {"webhook_id": "w1", "url": "http://house/hooks"}})(request)
+
+    assert await registry(answer).hook("http://house/hooks", "a secret") == said
+    assert (("PATCH", "/w1") in asked) == known
+    assert (("DELETE", "/w1") in asked) == (bool(said) and not known)

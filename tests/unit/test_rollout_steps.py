@@ -13,6 +13,7 @@ from headrace.deploy.rollout import (
     Seen,
     advance,
     asked,
+    grown,
     over,
     route_shares,
     shadowed,
@@ -61,6 +62,27 @@ def drive(one, policy=POLICY, full=4, verdicts=GOOD, until=400, **more):
         if not one.is_open:
             break
     return one, happened
+
+
+@pytest.mark.parametrize(
+    "one",
+    [rollout("blue-green"), rollout(state="promoting", step=1)],
+    ids=["starting", "promoting"],
+)
+@pytest.mark.parametrize("paused", [False, True])
+def test_more_workers_than_a_moment_ago_have_their_time_to_start(one, paused):
+    one = structs.replace(one, paused=paused)
+    late = POLICY.ready_s + 5
+    assert advance(one, seen(4, 5), POLICY, late).rollout.state == "rolled-back"
+    more = grown(one, late)
+    assert advance(more, seen(4, 5), POLICY, late).rollout.is_open
+    assert advance(more, seen(4, 5), POLICY, late + POLICY.ready_s).rollout.is_open
+    assert not advance(more, seen(4, 5), POLICY, late + POLICY.ready_s + 1).rollout.is_open
+
+
+def test_a_step_is_held_no_longer_for_workers_that_others_were_given():
+    one = rollout(state="stepping")
+    assert grown(one, 5.0) == one
 
 
 def test_a_canary_goes_by_steps_with_workers_that_are_there_before_the_calls():

@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 
 from headrace.announce import Announcement
-from headrace.deployments import WHOLE, Route, Share, bucket, pick
+from headrace.deployments import WHOLE, Route, Share, bucket, pick, place_of
 from headrace.errors import Problem, Unavailable
 from headrace.gateway.app import App
 from headrace.gateway.route import Routing
 from headrace.gateway.snapshot import Snapshot
 from headrace.jobs import Outcome, Returned
-from headrace.records import new_job_id, place_of
+from headrace.records import new_job_id
 from headrace.settings import GatewaySettings
 from headrace.signature import Card
 from headrace.telemetry.metrics import GatewayMetrics

@@ -3,7 +3,7 @@
     gateway  cumulative counts of what came    differences, spread over the time between two of them
              open calls, their age, answers
     worker   slots, busy, in hand, its queue   looked at each second; a version's have one queue
-    clerk    stored jobs that wait             they stand in that queue, too: not added to it
+    clerk    stored jobs that wait             most stand in that queue, too: not added to it
 
 A gateway that starts again has a new name and begins at 0; one that was not heard of before is
 counted from then on. A minute of a part of which no gateway told has no calls: None, not 0.

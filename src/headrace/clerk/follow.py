@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from headrace.announce import Announcement
-from headrace.deployments import Route, parted, pick, workload_of
-from headrace.records import place_of
+from headrace.deployments import Route, parted, pick, place_of, workload_of
 
 
 class Follow:

@@ -182,10 +182,15 @@ class Clerk:
             await self._pause(TELL_EVERY_S)
 
     async def _recall(self, store: Store, model: str) -> None:
+        workloads = self._follow.workloads(model)
+        again = 0  # interactive ones wait there, too
+        for workload in workloads:
+            with contextlib.suppress(Refusal):  # its workers know of no such queue
+                again += (await self._broker.depth(queue_name(workload, Queue.AGAIN))).waiting
         for priority in Priority:
-            waiting = 0
+            waiting = again if priority is Priority.INTERACTIVE else 0
             try:
-                for workload in self._follow.workloads(model):
+                for workload in workloads:
                     waiting += (await self._broker.depth(queue_name(workload, priority))).waiting
             except Refusal:
                 return

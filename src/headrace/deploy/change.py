@@ -24,7 +24,7 @@ def placed(model: str, version: int, digest: str, count: int, now: float) -> Cha
 def changed(
     stands: Standing, following: Next, policy: Deploy, full: int, now: float, author: str = HEADRACE
 ) -> Change:
-    """`full`: workers of the old version before the rollout began."""
+    """`full`: workers that the new version is to have when it has all calls."""
     rollout = structs.replace(following.rollout, updated=now)
     return Change(
         model=rollout.model,

@@ -21,7 +21,7 @@ from headrace.deploy.evidence import Ledger
 from headrace.deploy.gates import judge, merged
 from headrace.deploy.hear import Ear
 from headrace.deploy.plan import Begin, Finish, Nothing, Place, Step, Stop, plan
-from headrace.deploy.rollout import Next, Seen, advance, asked, over
+from headrace.deploy.rollout import Next, Seen, advance, asked, grown, over
 from headrace.deploy.traffic import Traffic
 from headrace.deploy.watch import Watch
 from headrace.deployments import (
@@ -116,15 +116,17 @@ class Deployed:
             return await self._begin(deploying, stands, step.version)
         rollout = stands.rollout
         if rollout is not None:
-            seen = self._seen(stands, rollout)
+            seen, now, more = self._seen(stands, rollout), time.time(), False
             if isinstance(step, Stop | Finish):
                 state: RolloutState = "stopped" if isinstance(step, Stop) else "done"
-                following = over(rollout, state, step.why, seen, time.time())
+                following = over(rollout, state, step.why, seen, now)
             else:
-                seen = seen._replace(full=await self._wanted(stands, rollout, seen.full))
-                following = advance(rollout, seen, self.policy, time.time())
-            grown = seen.full != self._full(stands, rollout.from_version)
-            if grown or _moved(rollout, following) or self._stale(rollout, following):
+                wanted = await self._wanted(stands, rollout, seen.full)
+                more, seen = wanted > seen.full, seen._replace(full=wanted)
+                following = advance(
+                    grown(rollout, now) if more else rollout, seen, self.policy, now
+                )
+            if more or _moved(rollout, following) or self._stale(rollout, following):
                 return await self._commit(deploying, stands, following, seen.full)
             await self._scale(following.counts, following.rollout)
             return True

@@ -36,7 +36,8 @@ class Seen(NamedTuple):
 
     new: Workers
     stable: Workers
-    #: Workers of the old version before it began.
+    #: Workers that it is to have when it has all calls: at least as many as the old version had
+    #: when it began, and more where that was given more since.
     full: int
     verdicts: Sequence[Verdict] = ()
     #: Nobody has called for a while.
@@ -70,6 +71,14 @@ def advance(rollout: Rollout, seen: Seen, policy: Deploy, now: float) -> Next:
     if rollout.state == "keeping":
         return _keeping(rollout, seen, policy, now)
     return go[rollout.state](rollout, seen, policy, now)
+
+
+def grown(rollout: Rollout, now: float) -> Rollout:
+    """More workers are wanted of it than a moment ago. Those have their time to start, too: who is
+    not there yet speaks against a version only then."""
+    if rollout.state in ("starting", "promoting"):
+        return structs.replace(rollout, since=now)
+    return rollout  # of a step it is the time for which it is held
 
 
 def _figures(old: dict[str, Any], verdicts: Sequence[Verdict]) -> dict[str, Any]:

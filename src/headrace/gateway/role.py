@@ -22,6 +22,7 @@ from headrace.announce import (
 )
 from headrace.broker.port import Broker
 from headrace.cache.port import Cache
+from headrace.deployments import place_of
 from headrace.dispatch import Dispatch
 from headrace.gateway.account import Account
 from headrace.gateway.app import App
@@ -36,7 +37,6 @@ from headrace.gateway.webhooks import WebhooksApi
 from headrace.httpapi.errands import Errands
 from headrace.httpserver import HttpServer
 from headrace.objects.port import Objects
-from headrace.records import place_of
 from headrace.settings import Settings
 from headrace.store.door import StoreDoor
 from headrace.telemetry.metrics import GatewayMetrics

@@ -133,6 +133,8 @@ class Kept:
             return False
         damaged = [file.path for file in version.files if not _is(folder / file.path, file)]
         damaged += _names(folder) - {file.path for file in version.files} - {LISTING, CREATED}
+        if not _says(folder / LISTING, listing_of(version.files)):
+            damaged.append(LISTING)
         if damaged:
             log.warning("kept version is damaged", version=version.name, files=damaged[:10])
             self.remove(version.digest)
@@ -188,7 +190,7 @@ class Kept:
             disk.write(path, digest.encode())
         try:
             return self._of(model, number, digest or pinned) if digest or pinned else None
-        except (Unavailable, Rejected):
+        except (Unavailable, Rejected, ValueError):  # what is on the disk may be anything
             return None
 
     def _remembered(self, model: str, number: int) -> Version:
@@ -232,6 +234,13 @@ def _read(path: Path) -> str:
         return path.read_text()
     except (FileNotFoundError, NotADirectoryError):
         return ""
+
+
+def _says(path: Path, text: str) -> bool:
+    try:
+        return _read(path) == text
+    except UnicodeDecodeError:
+        return False
 
 
 def _names(folder: Path) -> set[str]:

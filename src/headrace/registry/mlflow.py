@@ -163,12 +163,16 @@ class MlflowRegistry:
         ]
         for hook_id in known:
             await self._ask("PATCH", f"webhooks/{hook_id}", said)
+        made = ""
         if not known:
-            known = [self._there((await self._post("webhooks", **said)).webhook).webhook_id]
-        tried = self._there((await self._post(f"webhooks/{known[0]}/test")).result)
+            made = self._there((await self._post("webhooks", **said)).webhook).webhook_id
+        tried = self._there((await self._post(f"webhooks/{made or known[0]}/test")).result)
         if tried.success:
             return ""
-        return f"{tried.response_status or ''} {tried.error_message or ''}".strip()[:300]
+        if made:  # a wrong address is not to get what moves from now on
+            await self._ask("DELETE", f"webhooks/{made}", {})
+        told = f"{tried.response_status or ''} {tried.error_message or ''}".strip()[:300]
+        return told or "no reason was given"
 
     async def chunks(self, version: Version, file: File) -> AsyncIterator[bytes]:
         source = (await self._entry(version.model, version.number)).source

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger("headrace.worker")
 
-DATABASE_S = 3.0
+#: Longer than the door of a database that is there takes to open on a busy machine.
+DATABASE_S = 10.0
 
 
 class Placed(NamedTuple):
