@@ -174,15 +174,15 @@ class Due(NamedTuple):
 
 class Move(NamedTuple):
     """What the clerk does with a job that is due: where it goes, when it is looked at again, on
-    which queue it is published, if at all, and what is said of the run that was lost. `counts`: as
-    a look, of which the next is later."""
+    which queue it is published, if at all, and what is said of the run that was lost. `looks`: how
+    many there were then since it began to wait; the more, the later is the next."""
 
     state: State
     look_again_s: float = 0.0
     publish: Queue | None = None
     lost: str = ""
     problem: bytes | None = None
-    counts: bool = True
+    looks: int = 0
 
 
 class Lost(msgspec.Struct, frozen=True):

@@ -227,6 +227,15 @@ async def test_worker_by_worker_deploy_asks_for_both_and_only_their_sum_is_decid
         assert town.hands.scaled == [] and (made.asked, made.applied) == (5, "yes")
         assert made.count > 11
         assert (await deploying.standing("ocr")).sized == made.count
+        hand = {"author": "ann", "reason": "a sale", "at": town.clock.at}
+        await town.scaling.set_override("ocr", "set", 2, expires=town.clock.at + 3600, **hand)
+        await busy(town, role, minutes=1)
+        made = await town.last()
+        assert (made.count, made.applied) == (5, "yes"), "deploy takes none away"
+        assert "a rollout shares out 5, 2 when it is over: ann set it to 2" in made.reason
+        town.hands.down = RuntimeError("a bug")
+        await busy(town, role, minutes=1)
+        assert (await town.last()).applied.startswith("no: ")
 
 
 async def test_during_a_rollout_nothing_is_lowered(town):

@@ -137,10 +137,15 @@ async def test_two_gateways_and_a_cache(tmp_path: Path) -> None:
             assert {answer.json["result"] for answer in answers} == {50}
             assert runs(tmp_path, 7) in (1, 2), "once a gateway, or once"
 
-            await house.call("square", 12, other)
-            here = await house.call("square", 12)
-            assert (here.json["result"], here.json["reuse"]) == (145, "hit")
-            assert runs(tmp_path, 12) == 1
+            # Written behind the answer's back, and gone without where it takes longer than 50 ms.
+            async with asyncio.timeout(10):
+                for n in itertools.count(12):
+                    await house.call("square", n, other)
+                    here = await house.call("square", n)
+                    assert here.json["result"] == n * n + 1
+                    if here.json.get("reuse") == "hit":
+                        break
+            assert runs(tmp_path, n) == 1
             assert await house.total("headrace_reuse_total", how="hit_shared") == 1
 
             # It hangs, it dies, it comes back empty: results come all the same.

@@ -166,9 +166,10 @@ async def test_what_is_too_old_expires(tmp_path: Path) -> None:
         await desk.submit("slow", 1500)
         late = await desk.submit("slow", 1, headrace_deadline_ms="400")
         view = await desk.until(late)
-        # It may lie claimed behind the running batch; it is not run.
+        # It may lie claimed behind the running batch; it is not run, and no worker is blamed.
         assert view["state"] == "expired" and view["attempt"] <= 1 and view.get("result") is None
-        assert view["finished"] - view["deadline"] < 3.0 * patience()
+        assert view["finished"] - view["deadline"] < 2.5 * patience(), "no lease is waited for"
+        assert "losses" not in view
         answer = await get(house.port, f"/jobs/{late}/result")
         assert (answer.status, answer.code) == (504, "deadline-exceeded")
 

@@ -198,6 +198,18 @@ def test_a_hand_is_named():
     assert made.reason == "lowered from 14 to 3: ann set it to 3: a sale (14 without it)"
 
 
+@pytest.mark.parametrize(
+    ("kind", "wanted", "count"), [("set", 3, 14), ("cap", 3, 14), ("set", 20, 20), ("set", 14, 14)]
+)
+def test_workers_that_a_rollout_shares_out_are_there_to_its_end(kind, wanted, count):
+    for policy in (POLICY, BROKEN):
+        given = seen(overrides=(hand(kind, wanted),), rollout=True, shared=14)
+        made = decide(given, policy, NOW)
+        assert made.count == count
+        assert ("a rollout shares out 14, 3 when it is over" in made.reason) == (wanted < 14)
+        assert ("a rollout shares out 14" in made.clamps) == (wanted < 14)
+
+
 # -- zones -----------------------------------------------------------------------------------------
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from headrace.clerk.decide import AGAIN_MOST, AWAY_S, LOOK_MOST_S, LOST_MOST, decide
+from headrace.clerk.decide import AGAIN_LOOKS, AGAIN_MOST, AWAY_S, LOOK_MOST_S, LOST_MOST, decide
 from headrace.records import MOVES, UNCLAIMED_S, Due, Priority, Queue, State, read_problem
 
 NOW, AGEING_S = 1_000_000.0, 60.0
@@ -79,9 +79,22 @@ def test_what_runs_again_is_pulled_before_what_never_ran():
     assert look(due(not_before=NOW - 1, tries=1), FULL).publish is AGAIN, "a pause is over"
     assert look(due(tries=1, looks=3)).publish is AGAIN, "its message was lost"
     only_there = EMPTY | {("iris", AGAIN): 1}
-    assert look(due(tries=1, looks=3), only_there).publish is None, "it stands there"
     assert look(due(), only_there).publish is SOON, "one whose first message was lost never ran"
     assert look(due(attempt=4)).publish is SOON, "nor did one that leaving workers gave back"
+
+
+def test_the_message_of_what_runs_again_is_soon_taken_for_lost_and_then_the_queue_for_dead():
+    job, told = due(state=State.RUNNING, attempt=1, looks=9), []
+    for _ in range(8):
+        move = look(job, FULL)
+        told.append((move.publish, move.look_again_s))
+        job = job._replace(state=move.state, tries=1, looks=move.looks)
+    assert told == [
+        (AGAIN, 2), (AGAIN, 4), (AGAIN, 8), (AGAIN, 16), (SOON, 32), (None, 64), (None, 128),
+        (None, 256),
+    ]  # fmt: skip
+    behind = due(tries=AGAIN_MOST + 1, looks=AGAIN_LOOKS)
+    assert look(behind, FULL).publish is None, "that waits its turn"
 
 
 def test_what_ends_workers_is_in_front_a_few_times_and_then_waits_behind_the_others():
@@ -111,7 +124,7 @@ def test_with_the_broker_away_nothing_is_published_and_soon_looked_at_again():
     for job in (due(), due(looks=16), due(priority=Priority.BULK), due(not_before=NOW - 1)):
         move = look(job, {})
         assert (move.state, move.publish) == (State.WAITING, None)
-        assert move.look_again_s == AWAY_S and not move.counts, "and each as the first time"
+        assert move.look_again_s == AWAY_S and move.looks == job.looks, "as if nobody had looked"
     assert look(due(deadline=NOW), {}).state is State.EXPIRED
     lost = look(due(state=State.RUNNING), {})
     assert lost.state is State.WAITING, "the books are kept all the same"

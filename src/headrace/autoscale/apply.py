@@ -44,11 +44,9 @@ class Apply:
         versions' workers. "yes", or "no: " and the reason."""
         if self._mode != "act":
             return f"no: {self._mode}"
-        if by_rollout:
-            return DONE
         if status is None or self._orchestrator is None:
             return f"no: {why}"
-        if made.count == status.desired:
+        if by_rollout or made.count == status.desired:
             return DONE
         try:
             await self._orchestrator.scale(workload, made.count, made.reason, status)

@@ -1,6 +1,7 @@
 """How many nodes, and why. Pure: of what was observed, the policy and the time.
 
-    override (set, floor, cap) > the policy's bounds > max(plan, the time table's floor, guard)
+    workers that a rollout shares out > override (set, floor, cap) > the policy's bounds
+        > max(plan, the time table's floor, guard)
 
 Every minute the guard and the time table may raise. The plan may raise, and lower: it is for a
 cycle, and made anew each minute, or as often as the policy says.
@@ -65,6 +66,7 @@ def decide(seen: Observed, policy: Policy, now: float) -> Decision:
     except Exception as error:
         failed = f"no decision was possible: {error}"
         count, why, clamps = _overridden(seen.asked, failed, ["failed"], seen.overrides, now)
+        count, why, clamps = _shared(count, why, clamps, seen)
         reason = f"{_moved(seen.asked, count)}: {why}"
         return _decision(seen, policy, now, count, reason, {}, tuple(clamps), None)
 
@@ -85,6 +87,7 @@ def _decide(seen: Observed, policy: Policy, now: float) -> Decision:
     count, reason, clamps = _wanted(wishes, plan, seen, policy, now)
     count, reason, clamps = _bounded(count, reason, clamps, policy, table.cap)
     count, reason, clamps = _overridden(count, reason, clamps, seen.overrides, now)
+    count, reason, clamps = _shared(count, reason, clamps, seen)
     told = f"{_moved(seen.asked, count)}: {reason}"
     foretold = plan.foretold if plan else None
     return _decision(seen, policy, now, count, told, inputs, tuple(clamps), foretold)
@@ -248,6 +251,17 @@ def _overridden(
                 said = f"{hand.author} {_DONE[kind]} {hand.count}: {hand.reason}"
                 reason, clamps = f"{said} ({before} without it)", [*clamps, said]
     return count, reason, clamps
+
+
+def _shared(
+    count: int, reason: str, clamps: list[str], seen: Observed
+) -> tuple[int, str, list[str]]:
+    """Deploy hands on from version to version what there is, and takes none away: not for a person
+    either, who may stop the rollout."""
+    if count >= seen.shared:
+        return count, reason, clamps
+    said = f"a rollout shares out {seen.shared}"
+    return seen.shared, f"{said}, {count} when it is over: {reason}", [*clamps, said]
 
 
 _DONE = {"set": "set it to", "floor": "wants at least", "cap": "allows at most"}

@@ -24,6 +24,8 @@ class Observed(NamedTuple):
     settled: Settled = NONE
     #: Another version is being rolled out.
     rollout: bool = False
+    #: Workers that the rollout shares out among its two versions: there are as many to its end.
+    shared: int = 0
     #: Answers wait on their way home while workers are idle: more of those would not help.
     reply_side: bool = False
     #: Unix time of the last raise.

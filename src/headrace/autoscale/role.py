@@ -170,6 +170,7 @@ class Autoscale:
         standing = Standing(
             shared or (status.desired if status else None),
             moving=rolling or bool(status and status.moving),
+            shared=shared,
             overrides=tuple(each.override() for each in hands),
             starts=await scaling.starts(name),
         )

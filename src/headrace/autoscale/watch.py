@@ -35,6 +35,8 @@ class Standing(NamedTuple):
 
     asked: int | None
     moving: bool = False
+    #: Workers that a rollout shares out among its two versions; 0: none does.
+    shared: int = 0
     overrides: tuple[Override, ...] = ()
     #: Start-up times that were measured.
     starts: Sequence[float] = ()
@@ -89,6 +91,7 @@ class Watch:
             waiting=(last.waiting or 0.0) if last else 0.0,
             settled=self.foretold.settled(),
             rollout=standing.moving,
+            shared=standing.shared,
             reply_side=self.alarms.on("reply-side"),
             raised_at=self._raised_at,
             overrides=standing.overrides,

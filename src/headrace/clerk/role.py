@@ -61,7 +61,9 @@ class Clerk:
         self._settings, self._broker, self._door = settings, broker, door
         self._tasks: list[asyncio.Task[None]] = []
         self._leaving = asyncio.Event()
-        self._recall_asked = False
+        # Nobody may have been there to hear that the broker came back, or to publish what the books
+        # say is published.
+        self._recall_asked = True
         self._follow = Follow()
         self._strays = Strays(broker, self._follow)
 
@@ -171,8 +173,8 @@ class Clerk:
                 waiting = await store.jobs.waiting()
                 self._broker.send(TO_GATEWAYS, announcement_bytes(Backlog(waiting)))
                 if self._recall_asked:
-                    log.info("broker back", published_again=await store.jobs.recall_all())
                     self._recall_asked = False
+                    await self._recall_all(store)
                 for model in waiting:
                     await self._recall(store, model)
             except Unavailable:
@@ -180,6 +182,15 @@ class Clerk:
             except Exception:
                 log.exception("the backlog is not told")
             await self._pause(TELL_EVERY_S)
+
+    async def _recall_all(self, store: Store) -> None:
+        try:
+            count = await store.jobs.recall_all()
+        except Exception:
+            self._recall_asked = True
+            raise
+        if count:
+            log.info("all that waits is published again", jobs=count)
 
     async def _recall(self, store: Store, model: str) -> None:
         workloads = self._follow.workloads(model)

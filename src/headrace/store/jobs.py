@@ -309,7 +309,8 @@ class Jobs:
         return await self._database.write(lambda connection: connection.execute(statement).rowcount)
 
     async def recall_all(self) -> int:
-        """The broker was away, and may have come back empty: all that waits is published again."""
+        """The broker was away, and may have come back empty, or nobody can say what was published:
+        all that waits is published again."""
         count, last = 0, ""
         while page := await self._recall_page(last):
             count, last = count + len(page), max(page)
@@ -368,7 +369,7 @@ class Jobs:
             looked.append({
                 "b_id": job.id, "b_state": move.state.value,
                 "b_due": min(at + move.look_again_s, job.deadline),
-                "b_looks": job.looks + move.counts, "b_tries": job.tries + bool(move.lost),
+                "b_looks": move.looks, "b_tries": job.tries + bool(move.lost),
             })  # fmt: skip
             if move.publish is not None:
                 postings.append(Posting(job.id, job.model, move.publish))

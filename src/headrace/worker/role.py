@@ -64,6 +64,7 @@ FETCH_EARLY_MS = 20.0  # ... until so long before its batch is expected to end
 FETCH_STEP_S = 0.005
 #: A version that cannot be had, or may not be used: asked for again after so long, by tries.
 PLACE_AGAIN_S = (1.0, 3.0, 10.0, 30.0)
+OVER_S = 0.01  # a job that is too old for sure, whatever the two clocks make of the last digit
 CUT_S = 3.0  # for the books of what still ran when the time to leave was over
 
 
@@ -255,8 +256,12 @@ class Worker:
         self._want()
 
     def _drop(self, held: Held) -> None:
-        """It will not be run: the caller is gone or the time over. Of a stored job the clerk, when
-        its lease ends, says what becomes of it."""
+        """It will not be run: the caller is gone or the time over. That a stored job is too old is
+        for the clerk to say, by the clock of the books, as soon as it is."""
+        if held.claim and not held.cancelled:
+            self.metrics.dropped("expired")
+            self._later(held, max(0.0, held.deadline - time.time()) + OVER_S)
+            return
         self._claims.forget(held)
         self._take.drop(held)
 
