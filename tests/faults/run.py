@@ -260,7 +260,7 @@ def _ask(arguments: list[str] | None) -> tuple[Asked, str, str]:
     parser.add_argument("--pauses-a-kill", type=float, default=default.pauses_a_kill)
     parser.add_argument("--at-work", action="store_true", help="strike in the middle of a batch")
     parser.add_argument("--apart-s", type=float, default=default.apart_s, help="of strikes")
-    parser.add_argument("--only", default="", help="strike this role alone: " + ", ".join(ROLES))
+    parser.add_argument("--only", default="", choices=list(ROLES), help="strike this role alone")
     parser.add_argument("--bug", default="", help="seeded bugs of tests/faults/bugs")
     parser.add_argument(
         "--old", default="", help="roles that run another release: worker,gateway:/other/src"
