@@ -8,7 +8,7 @@ import pytest
 
 from headrace.errors import Unavailable
 from headrace.jobs import stored_job
-from headrace.records import Claim
+from headrace.records import Claim, Queue
 from headrace.testing.house import until
 from headrace.worker import claim as module
 from headrace.worker.claim import Claims
@@ -23,7 +23,9 @@ class FakeStore:
         self.free, self.asked, self.fails = {}, [], []
         self.renewed, self.lost = [], set()
         self.gone, self.away, self.slow = set(), set(), asyncio.Event()
+        self.fetched = asyncio.Event()
         self.slow.set()
+        self.fetched.set()
 
     async def open(self):
         return self
@@ -37,6 +39,7 @@ class FakeStore:
         return [Claim(job, 3, 1, 5, "acme", 60.0, b"in", "") for job in found]
 
     async def fetch(self, tenant, purpose, job, inline, ref):
+        await self.fetched.wait()
         if job in self.gone:
             raise Unavailable("the body is gone", code="artifact-unavailable", retry_after_s=0)
         if job in self.away:
@@ -52,7 +55,7 @@ class FakeStore:
 
 class Bench:
     def __init__(self, lease_s=0.04):
-        self.store = FakeStore()
+        self.store, self.most = FakeStore(), 100
         self.ready, self.nothing, self.refused, self.later = [], [], [], []
         self.claims = Claims(
             self.store,
@@ -62,12 +65,13 @@ class Bench:
             refuse=lambda held, problem: self.refused.append((held, problem.code)),
             later=lambda held, wait_s: self.later.append((held, wait_s)),
             nothing=self.nothing.append,
+            room=lambda: self.most - len(self.ready),
         )
 
-    def hold(self, *names, free=True):
+    def hold(self, *names, free=True, queue=Queue.INTERACTIVE):
         helds = []
         for name in names:
-            helds.append(Held(stored_job(name, 0.0), SimpleNamespace(), time.time()))
+            helds.append(Held(stored_job(name, 0.0), SimpleNamespace(), time.time(), queue))
             self.store.free[name] = free
             self.claims.ask(helds[-1])
         return helds
@@ -116,6 +120,54 @@ async def test_an_input_that_is_gone_is_refused_one_that_is_away_waits(bench):
     await soon()
     assert bench.refused == [(gone, "artifact-unavailable")] and bench.ready == [good]
     assert bench.later == [(away, module.AWAY_S)]
+
+
+async def test_no_more_is_claimed_than_can_soon_be_run(bench):
+    bench.most = 2
+    bench.store.fails = [Unavailable("away")]
+    helds = bench.hold(*"abcde")
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert bench.claims.coming == 5
+    await until(lambda: bench.ready, 2.0, "claimed")
+    assert bench.store.asked == [["a", "b"], ["a", "b"]] and bench.ready == helds[:2]
+    assert bench.claims.coming == 3 and set(bench.claims.owned) == {"a", "b"}
+    bench.claims.more()
+    await soon()
+    assert len(bench.store.asked) == 2, "there is no room"
+    del bench.ready[0]
+    bench.claims.more()
+    await soon()
+    assert bench.store.asked[2:] == [["c"]]
+    [again] = bench.hold("f", queue=Queue.AGAIN)
+    del bench.ready[:]
+    bench.claims.more()
+    await soon()
+    assert bench.store.asked[3:] == [["f", "d"]], "what runs again first"
+    assert bench.ready == [again, helds[3]] and bench.claims.coming == 1
+
+
+async def test_it_says_whether_the_database_is_away(bench):
+    bench.store.fails = [Unavailable("away")] * 3
+    bench.hold("a")
+    await until(lambda: bench.claims.away, 2.0, "away")
+    await until(lambda: bench.ready, 2.0, "claimed")
+    assert not bench.claims.away and bench.claims.coming == 0
+
+
+async def test_inputs_that_are_being_fetched_take_up_room(bench):
+    bench.most, bench.store.fetched = 2, asyncio.Event()
+    bench.hold(*"abc")
+    await soon()
+    assert bench.store.asked == [["a", "b"]] and bench.claims.coming == 3
+    bench.claims.more()
+    await soon()
+    assert len(bench.store.asked) == 1
+    bench.most = 9
+    bench.store.fetched.set()
+    bench.claims.more()
+    await soon()
+    assert len(bench.ready) == 3 and bench.claims.coming == 0
 
 
 @pytest.mark.parametrize("error", [Unavailable("away"), RuntimeError("a bug")])

@@ -3,6 +3,9 @@ renewed while they are in hand.
 
 held (an id) --claim, all of a turn together--> ready (a body)
              \--- somebody else's, or over ---> off the broker
+
+No more is claimed than can soon be run: what came while the database was away or slow, hundreds
+perhaps, would have its leases run out here together, and be run again elsewhere.
 """
 
 from __future__ import annotations
@@ -17,7 +20,7 @@ import structlog
 from headrace.background import Background
 from headrace.errors import Problem, Refusal, Unavailable
 from headrace.failpoints import failpoint
-from headrace.records import Claim
+from headrace.records import Claim, Queue
 
 if TYPE_CHECKING:
     from headrace.store.door import StoreDoor
@@ -40,27 +43,47 @@ class Claims:
         refuse: Callable[[Held, Problem], None],
         later: Callable[[Held, float], None],
         nothing: Callable[[Held], None],
+        room: Callable[[], int],
     ) -> None:
         """`later`: its input cannot be had now, for which nobody is to blame; so many seconds from
         now perhaps. `nothing`: there is nothing to be done with this one; off the broker with
-        it."""
+        it. `room`: for how many more that are ready."""
         self._door, self._worker, self._lease_s = door, worker, lease_s
         self._ready, self._refuse, self._later, self._nothing = ready, refuse, later, nothing
+        self._room = room
         self._asked: list[Held] = []
+        self._claiming = self._fetching = 0
+        self.away = False  # the database, when it was last asked
         self.owned: dict[str, Held] = {}
         self._asking: asyncio.Future[None] | None = None
         self._background = Background()
         self._closed = False
 
+    @property
+    def coming(self) -> int:
+        """Jobs in hand that are not ready: to be claimed, or their input to be fetched."""
+        return len(self._asked) + self._claiming + self._fetching
+
+    def _free(self) -> int:
+        return self._room() - self._fetching
+
     def ask(self, held: Held) -> None:
-        self._asked.append(held)
-        if self._asking is None:
+        if held.queue is Queue.AGAIN:
+            self._asked.insert(0, held)
+        else:
+            self._asked.append(held)
+        self.more()
+
+    def more(self) -> None:
+        """There may be room now."""
+        if self._asked and self._asking is None and not self._closed and self._free() > 0:
             self._asking = self._background.spawn(self._ask_all())
 
     async def _ask_all(self) -> None:
         await asyncio.sleep(0)  # the rest of this turn's deliveries
-        while self._asked and not self._closed:
-            batch, self._asked = self._asked, []
+        while self._asked and not self._closed and (free := self._free()) > 0:
+            batch, self._asked = self._asked[:free], self._asked[free:]
+            self._claiming = len(batch)
             try:
                 store = await self._door.open()
                 ids = [held.job.stored for held in batch]
@@ -68,9 +91,11 @@ class Claims:
             except Exception as error:
                 if not isinstance(error, Unavailable):
                     log.exception("claiming failed")
-                self._asked = batch + self._asked
+                self.away = True
+                self._asked, self._claiming = batch + self._asked, 0
                 await asyncio.sleep(AGAIN_S)
                 continue
+            self.away, self._claiming = False, 0
             failpoint("worker.claimed")
             by_id = {claim.id: claim for claim in claims}
             for held in batch:
@@ -84,21 +109,27 @@ class Claims:
         held.claim = claim
         held.deadline = time.time() + claim.left_s
         self.owned[claim.id] = held
+        self._fetching += 1
         self._background.spawn(self._fetch(held, claim))
 
     async def _fetch(self, held: Held, claim: Claim) -> None:
-        store = await self._door.open()
         try:
+            store = await self._door.open()
             held.body = await store.bodies.fetch(
                 claim.tenant, "input", claim.id, claim.input, claim.input_ref
             )
-        except Refusal as refusal:
-            if refusal.retry_after_s:
-                self._later(held, AWAY_S)
-            else:
-                self._refuse(held, refusal.problem())
+        except Refusal as error:
+            refusal: Refusal | None = error
         else:
+            refusal = None
+        finally:
+            self._fetching -= 1
+        if refusal is None:
             self._ready(held)
+        elif refusal.retry_after_s:
+            self._later(held, AWAY_S)
+        else:
+            self._refuse(held, refusal.problem())
 
     def forget(self, held: Held) -> None:
         """It is not this worker's any more."""

@@ -107,6 +107,7 @@ class Worker:
             refuse=self._refuse,
             later=self._later,
             nothing=self._nothing,
+            room=self._claimable,
         )
         self._reply = Reply(
             broker, objects, self.workload, self.id, self._settle, self._endings.add
@@ -265,6 +266,10 @@ class Worker:
         self._claims.forget(held)
         self._take.drop(held)
 
+    def _claimable(self) -> int:
+        """A batch that runs and the next one, of each slot."""
+        return 2 * len(self._slots) * self._gather.batching.max_size - len(self._gather.waiting)
+
     def _give_back(self, held: Held) -> None:
         """It did not run here, and may elsewhere."""
         if held.claim:
@@ -291,7 +296,10 @@ class Worker:
             ahead = size if self._up() else 0
         else:
             ahead = size * sum(slot.ending for slot in self._slots)
-        room = self._free() * size + ahead - len(self._gather.waiting)
+        self._claims.more()
+        # While the database is away what is to be claimed keeps no call waiting behind it.
+        coming = 0 if self._claims.away else self._claims.coming
+        room = self._free() * size + ahead - len(self._gather.waiting) - coming
         # Rounded up: a parcel too many waits here, one too few would leave a slot idle.
         parcels = max(0, math.ceil(room / self._take.per_delivery))
         if self._again_intake:  # beside the others' room: they are few, and go before them
