@@ -7,6 +7,7 @@ at once with 503 `storage-unavailable`, until a probe, four times a second, gets
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import random
 from collections.abc import Callable
@@ -129,6 +130,9 @@ class Database:
         self.sqlite = scheme == "sqlite"
         self.down = False
         self._free = asyncio.Semaphore(connections)
+        # SQLite has one writer, and of those who wait for it whoever came last asks most often: of
+        # one process one waits at a time, or endings would wait until no more claims come.
+        self._turn = asyncio.Semaphore(1) if self.sqlite else contextlib.nullcontext()
         self._probe: asyncio.Task[None] | None = None
         if self.sqlite:
             self._timeout_s = max(timeout_s, BUSY_S + 1)
@@ -159,7 +163,7 @@ class Database:
         if self.down:
             raise unavailable()
         # Waiting for a connection of our own says nothing of the database.
-        async with self._free:
+        async with contextlib.nullcontext() if way is _READ else self._turn, self._free:
             return await self._watched(work, way)
 
     async def _watched(self, work: Callable[[Connection], T], way: str) -> T:
