@@ -387,6 +387,17 @@ async def test_a_broker_that_is_killed_and_comes_back(rabbitmq: RabbitMQ) -> Non
 
 
 @pytest.mark.timeout(180 + 60 * ROUNDS)
+async def all_online(node: RabbitMQ, queue: str) -> None:
+    """A node is up before its part of a queue is: the next death would be that of two in three."""
+    async with asyncio.timeout(60):
+        while True:
+            said = await asyncio.to_thread(node.ctl, "list_queues", "name", "online")
+            [names] = re.findall(rf"{re.escape(queue)}\s+\[(.*)\]", said)
+            if len(names.split(",")) == 3:
+                return
+            await asyncio.sleep(0.2)
+
+
 async def test_the_death_of_a_queues_leader(
     rabbitmq_cluster: RabbitMQ, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -414,6 +425,7 @@ async def test_the_death_of_a_queues_leader(
             door.publish()
             await asyncio.sleep(0.01)
         for number in range(ROUNDS):
+            await all_online(nodes[0], broker._queue(MODEL))
             said = await asyncio.to_thread(nodes[0].ctl, "list_queues", "name", "leader")
             [name] = re.findall(rf"{re.escape(broker._queue(MODEL))}\s+(\S+)", said)
             [leader] = [node for node in nodes if node.erlang_name == name]

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import signal
+import sqlite3
 import subprocess
 import time
 from collections import Counter
@@ -12,6 +13,7 @@ import pytest
 from sqlalchemy import text
 
 from headrace.errors import Unavailable
+from headrace.store import engine
 from headrace.store.engine import Database
 from headrace.testing.faultproxy import WAYS, BlackHole, FaultProxy
 from headrace.testing.house import patience, until
@@ -210,3 +212,48 @@ async def test_a_black_hole(postgres):
         print(f"first refusal {first:.3f} s, then {at_once:.4f} s")
         assert first < 0.5 + 0.5 and at_once < 0.05
         await back_in_s(store, 5.0)
+
+
+class Hog:
+    """Another process of the house, which has the one writer's place of SQLite."""
+
+    def __init__(self, path):
+        self._raw = sqlite3.connect(path, isolation_level=None)
+
+    def __enter__(self):
+        self._raw.execute("BEGIN IMMEDIATE")
+        return self
+
+    def __exit__(self, *_):
+        self._raw.execute("ROLLBACK")
+
+
+async def test_who_waits_for_the_writer_of_sqlite_too_long_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(engine, "BUSY_S", 0.3)
+    async with opened(f"sqlite:///{tmp_path}/jobs.db") as store:
+        await submit(store)
+        with Hog(tmp_path / "jobs.db"):
+            took = await refused_in_s(store)
+            assert 0.3 <= took < 0.6 * patience()
+            assert await refused_in_s(store) < 0.05
+        await back_in_s(store, 2.0)
+
+
+async def test_writers_of_a_process_have_their_turn_and_readers_wait_for_none(tmp_path):
+    """Not who came last: endings would wait until no more claims come."""
+    async with opened(f"sqlite:///{tmp_path}/jobs.db") as store:
+        [job] = await submit(store)
+        done: list[int] = []
+
+        async def write(number):
+            await store.database.write(lambda connection: connection.execute(text("SELECT 1")))
+            done.append(number)
+
+        with Hog(tmp_path / "jobs.db"):
+            writers = [asyncio.create_task(write(number)) for number in range(12)]
+            await asyncio.sleep(0.1)
+            assert not done and await records(store, [job]) != [None]
+        began = time.monotonic()
+        await asyncio.gather(*writers)
+        assert done == list(range(12))
+        assert time.monotonic() - began < 0.5 * patience(), "asked often, however long it waited"

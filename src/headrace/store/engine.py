@@ -10,6 +10,8 @@ import asyncio
 import contextlib
 import json
 import random
+import sqlite3
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -49,6 +51,9 @@ log = structlog.get_logger("headrace.store")
 
 PROBE_EVERY_S = 0.25
 BUSY_S = 5.0  # SQLite has one writer: others wait for it this long
+#: Left to itself SQLite asks ever more seldom, at last ten times a second, and who waits longest is
+#: the least likely to find the moment between two others: it begins anew to ask after so long.
+ASK_ANEW_MS = 10
 #: Two transactions that lock the same rows in different orders: PostgreSQL ends one, and it is run
 #: again.
 CLASHES, CLASH_WAIT_S = 4, 0.05
@@ -279,10 +284,30 @@ def _sqlite(url: str) -> Engine:
     @event.listens_for(engine, "begin")
     def _begin(connection: Connection) -> None:
         # The writer's place at once: a reader that turns writer meets another's write and fails.
-        reading = connection.get_execution_options().get("reading")
-        connection.exec_driver_sql("BEGIN" if reading else "BEGIN IMMEDIATE")
+        if connection.get_execution_options().get("reading"):
+            connection.exec_driver_sql("BEGIN")
+        elif not _begun(connection.connection.dbapi_connection):
+            connection.exec_driver_sql("BEGIN IMMEDIATE")  # which says why not
 
     return engine
+
+
+def _begun(raw: Any) -> bool:
+    """Is the writer's place ours, within BUSY_S?"""
+    end = time.monotonic() + BUSY_S
+    raw.execute(f"PRAGMA busy_timeout = {ASK_ANEW_MS}")
+    try:
+        while time.monotonic() < end:
+            try:
+                raw.execute("BEGIN IMMEDIATE")
+            except sqlite3.OperationalError as error:
+                if error.sqlite_errorcode != sqlite3.SQLITE_BUSY:
+                    return False
+            else:
+                return True
+        return False
+    finally:
+        raw.execute(f"PRAGMA busy_timeout = {BUSY_S * 1000:.0f}")
 
 
 #: PostgreSQL's classes of errors: connection gone, no room, going down or coming up.
