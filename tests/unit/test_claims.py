@@ -23,7 +23,7 @@ class FakeStore:
         self.free, self.asked, self.fails = {}, [], []
         self.renewed, self.lost = [], set()
         self.gone, self.away, self.slow = set(), set(), asyncio.Event()
-        self.fetched = asyncio.Event()
+        self.ref, self.fetched = "", asyncio.Event()
         self.slow.set()
         self.fetched.set()
 
@@ -36,7 +36,7 @@ class FakeStore:
         if self.fails:
             raise self.fails.pop(0)
         found = [job for job in ids if self.free.pop(job, False)]
-        return [Claim(job, 3, 1, 5, "acme", 60.0, b"in", "") for job in found]
+        return [Claim(job, 3, 1, 5, "acme", 60.0, b"in", self.ref) for job in found]
 
     async def fetch(self, tenant, purpose, job, inline, ref):
         await self.fetched.wait()
@@ -155,19 +155,14 @@ async def test_it_says_whether_the_database_is_away(bench):
     assert not bench.claims.away and bench.claims.coming == 0
 
 
-async def test_inputs_that_are_being_fetched_take_up_room(bench):
-    bench.most, bench.store.fetched = 2, asyncio.Event()
-    bench.hold(*"abc")
+async def test_a_slow_place_for_inputs_holds_up_no_other(bench):
+    bench.most, bench.store.fetched, bench.store.ref = 2, asyncio.Event(), "elsewhere"
+    bench.hold(*"abcde")
     await soon()
-    assert bench.store.asked == [["a", "b"]] and bench.claims.coming == 3
-    bench.claims.more()
-    await soon()
-    assert len(bench.store.asked) == 1
-    bench.most = 9
+    assert len(bench.claims.owned) == 5 and bench.claims.coming == 0
     bench.store.fetched.set()
-    bench.claims.more()
     await soon()
-    assert len(bench.ready) == 3 and bench.claims.coming == 0
+    assert len(bench.ready) == 5
 
 
 @pytest.mark.parametrize("error", [Unavailable("away"), RuntimeError("a bug")])

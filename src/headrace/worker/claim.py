@@ -52,7 +52,10 @@ class Claims:
         self._ready, self._refuse, self._later, self._nothing = ready, refuse, later, nothing
         self._room = room
         self._asked: list[Held] = []
-        self._claiming = self._fetching = 0
+        self._claiming = 0
+        #: Claimed, and ready in a moment: their input is in the row. An input that lies elsewhere
+        #: takes up no room on its way, or a slow place for objects would hold up all others.
+        self._opening = 0
         self.away = False  # the database, when it was last asked
         self.owned: dict[str, Held] = {}
         self._asking: asyncio.Future[None] | None = None
@@ -61,11 +64,11 @@ class Claims:
 
     @property
     def coming(self) -> int:
-        """Jobs in hand that are not ready: to be claimed, or their input to be fetched."""
-        return len(self._asked) + self._claiming + self._fetching
+        """Jobs in hand that are still to be claimed."""
+        return len(self._asked) + self._claiming
 
     def _free(self) -> int:
-        return self._room() - self._fetching
+        return self._room() - self._opening
 
     def ask(self, held: Held) -> None:
         if held.queue is Queue.AGAIN:
@@ -109,21 +112,20 @@ class Claims:
         held.claim = claim
         held.deadline = time.time() + claim.left_s
         self.owned[claim.id] = held
-        self._fetching += 1
-        self._background.spawn(self._fetch(held, claim))
+        self._opening += not claim.input_ref
+        self._background.spawn(self._open(held, claim))
 
-    async def _fetch(self, held: Held, claim: Claim) -> None:
+    async def _open(self, held: Held, claim: Claim) -> None:
+        refusal: Refusal | None = None
         try:
             store = await self._door.open()
             held.body = await store.bodies.fetch(
                 claim.tenant, "input", claim.id, claim.input, claim.input_ref
             )
         except Refusal as error:
-            refusal: Refusal | None = error
-        else:
-            refusal = None
+            refusal = error
         finally:
-            self._fetching -= 1
+            self._opening -= not claim.input_ref
         if refusal is None:
             self._ready(held)
         elif refusal.retry_after_s:
