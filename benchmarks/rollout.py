@@ -27,14 +27,11 @@ from headrace.testing.house import TestHouse
 from headrace.testing.load import quantile
 
 sys.path.append(str(Path(__file__).resolve().parent.parent / "tests" / "journeys"))
-from versions import BATCH_S, MODELS, Scene, Told, calls, write
+from versions import BATCH_S, MODELS, TINY, Scene, Told, calls, marks, write
 
-TOML = """
-    [models.tiny]
-    class = "models:Tiny"
-    files = "ours"
-    workers = 2
-
+TOML = (
+    TINY
+    + """
     [models.tiny.deploy]
     steps = [10, 25, 50]
     hold_s = {hold_s}
@@ -43,7 +40,8 @@ TOML = """
     [models.tiny.deploy.gates]
     least_calls = 20
 """
-MARKS = {"ours": 0, "1": 1, "2": 2, "3": 3}
+)
+MARKS = marks(3)
 KINDS = ("first", "canary", "blue-green")
 #: Of the two spans of each rollout, in ms; of the promotion in s.
 COLUMNS = (

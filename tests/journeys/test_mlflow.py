@@ -11,18 +11,15 @@ from pathlib import Path
 
 import httpx
 import pytest
-from versions import BATCH_S, MODELS, Scene, calls, write
+from versions import BATCH_S, MODELS, TINY, Scene, calls, marks, write
 
 from headrace.house import free_port
 from headrace.testing.house import TestHouse, patience, until
 from headrace.testing.services.mlflow import Mlflow
 
-TOML = """
-    [models.tiny]
-    class = "models:Tiny"
-    files = "ours"
-    workers = 2
-
+TOML = (
+    TINY
+    + """
     [models.tiny.deploy]
     steps = [50]
     hold_s = 1
@@ -40,7 +37,8 @@ TOML = """
     [control]
     listen = "127.0.0.1:{port}"
 """
-MARKS = {"ours": 0} | {str(number): number for number in range(1, 4)}
+)
+MARKS = marks(3)
 #: What is promised after an alias was moved, whatever becomes of the webhook.
 END_STATE_S = 30.0
 

@@ -12,17 +12,14 @@ from typing import Any
 
 import pytest
 from desk import Desk
-from versions import BATCH_S, MODELS, Scene, calls, write
+from versions import BATCH_S, MODELS, TINY, Scene, calls, marks, write
 
 from headrace.deployments import Rollout
 from headrace.testing.house import Crowd, TestHouse, patience
 
-TOML = """
-    [models.tiny]
-    class = "models:Tiny"
-    files = "ours"
-    workers = 2
-
+TOML = (
+    TINY
+    + """
     [models.tiny.deploy]
     steps = [10, 50]
     hold_s = 2
@@ -33,6 +30,7 @@ TOML = """
     [models.tiny.deploy.gates]
     least_calls = 40
 """
+)
 PER_SECOND = 300.0
 CALLS = 20_000
 CALM_S = 5.0
@@ -43,8 +41,7 @@ BAD: dict[str, dict[str, Any]] = {
     "slow": {"s": 5 * BATCH_S},
     "tampered": {},
 }
-#: What a version calls itself in its answers: the settings' own files first.
-MARKS = {"ours": 0} | {str(number): number for number in range(1, 9)}
+MARKS = marks(8)
 
 
 async def zero_failed(on: Scene) -> None:

@@ -47,7 +47,19 @@ MODELS = """
                 return ValueError(n)
             return {"of": [n, self.is_["mark"]], "kind": n % 7}
 """
+#: Its own table; what deploy does with it is each journey's.
+TINY = """
+    [models.tiny]
+    class = "models:Tiny"
+    files = "ours"
+    workers = 2
+"""
 BATCH_S = 0.01
+
+
+def marks(most: int) -> dict[str, int]:
+    """What the settings' own files and the versions up to `most` call themselves in answers."""
+    return {"ours": 0} | {str(number): number for number in range(1, most + 1)}
 
 
 class Told(Ledger):

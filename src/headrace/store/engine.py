@@ -286,8 +286,14 @@ def _sqlite(url: str) -> Engine:
         # The writer's place at once: a reader that turns writer meets another's write and fails.
         if connection.get_execution_options().get("reading"):
             connection.exec_driver_sql("BEGIN")
-        elif not _begun(connection.connection.dbapi_connection):
-            connection.exec_driver_sql("BEGIN IMMEDIATE")  # which says why not
+            return
+        raw: Any = connection.connection.dbapi_connection
+        raw.execute(f"PRAGMA busy_timeout = {ASK_ANEW_MS}")
+        try:
+            if not _begun(raw):
+                connection.exec_driver_sql("BEGIN IMMEDIATE")  # which says why not
+        finally:
+            raw.execute(f"PRAGMA busy_timeout = {BUSY_S * 1000:.0f}")
 
     return engine
 
@@ -295,19 +301,15 @@ def _sqlite(url: str) -> Engine:
 def _begun(raw: Any) -> bool:
     """Is the writer's place ours, within BUSY_S?"""
     end = time.monotonic() + BUSY_S
-    raw.execute(f"PRAGMA busy_timeout = {ASK_ANEW_MS}")
-    try:
-        while time.monotonic() < end:
-            try:
-                raw.execute("BEGIN IMMEDIATE")
-            except sqlite3.OperationalError as error:
-                if error.sqlite_errorcode != sqlite3.SQLITE_BUSY:
-                    return False
-            else:
-                return True
-        return False
-    finally:
-        raw.execute(f"PRAGMA busy_timeout = {BUSY_S * 1000:.0f}")
+    while time.monotonic() < end:
+        try:
+            raw.execute("BEGIN IMMEDIATE")
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY:
+                return False
+        else:
+            return True
+    return False
 
 
 #: PostgreSQL's classes of errors: connection gone, no room, going down or coming up.
